@@ -1,0 +1,274 @@
+package verify
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+)
+
+// Public keys whose private halves nobody has.
+const (
+	pemA = `-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEA4tGiYPcYLgNKVkHFp1meRuEVXal
+Yvpkub8+J00rj8kSUDtHTQ4eygDaQrEYO44DblyzAgmofYSqMtGiEDvkKg==
+-----END PUBLIC KEY-----
+`
+	pemB = `-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEJLLKn+XxrCWEe28RSvA6by+J31EW
+VdM46Eti5pv/vgMAFnI4WYZRg4O2oZM788Pv3MoHfQJR6bHu/pM7Wek/xQ==
+-----END PUBLIC KEY-----
+`
+	pemCompressed = `-----BEGIN PUBLIC KEY-----
+MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgACpiFdmX8gX1PdbaPmqpdi8HA7+xus
+T2OjGBR6DgtMusQ=
+-----END PUBLIC KEY-----
+`
+	pemP384 = `-----BEGIN PUBLIC KEY-----
+MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE+o4BuluoOgUH47NfI+maUpxNUPFCJWY1
+v5CRaexFe1arRI9QQNO44OTvByyi6dAQ5Omi4/G+ZJGOnjKZg2sxFBaUkKUvDajI
+XIwpuP3fHrub0qeFn0yZEXbhoWok2vOe
+-----END PUBLIC KEY-----
+`
+	pemEd25519 = `-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEA2h1sL6A9i7UOp/9+drzfqu/MmN/fxTUiaZBhQBa/CZY=
+-----END PUBLIC KEY-----
+`
+)
+
+func block(s string) string {
+	return "|\n      " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n      ")
+}
+
+func policyWith(more string) string {
+	return "version: 1\nproduct: shop\npublishers:\n  - name: A\n    key: " + block(pemA) + "\n" + more
+}
+
+func TestPolicyIsReadAsWritten(t *testing.T) {
+	set := canon.Sum([]byte("set"))
+	text := policyWith("  - name: B\n    key: " + block(pemB) + "\n" +
+		"builders: [\"https://example.org/a\", \"https://example.org/b\"]\n" +
+		"datasets:\n  - " + set.String() + "\nmin_release: 7\nmax_bytes: 300000\n")
+	p, err := ParsePolicy([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Product != "shop" || len(p.Publishers) != 2 || p.Publishers[1].Name != "B" || p.Publishers[1].Key.PEM() != pemB ||
+		len(p.Builders) != 2 || p.Builders[1] != "https://example.org/b" || len(p.Datasets) != 1 || p.Datasets[0] != set ||
+		p.MinRelease != 7 || p.MaxBytes != 300000 || p.Digest != canon.Sum([]byte(text)) {
+		t.Fatalf("read as %+v", p)
+	}
+}
+
+func TestPolicyThatCannotBeEnforcedIsRefused(t *testing.T) {
+	key := "    key: " + block(pemA) + "\n"
+	for _, c := range []struct{ name, text, says string }{
+		{"empty", "", "empty"},
+		{"only a comment", "# nothing\n", "empty"},
+		{"only white space", " \n\n", "empty"},
+		{"null", "null\n", "want fields"},
+		{"a list", "- version: 1\n", "want fields"},
+		{"a text", "trust everybody\n", "want fields"},
+		{"no version", "product: shop\npublishers:\n  - name: A\n" + key, "version is 0"},
+		{"version 2", strings.Replace(policyWith(""), "version: 1", "version: 2", 1), "version is 2"},
+		{"version as float", strings.Replace(policyWith(""), "version: 1", "version: 1.0", 1), "read as !!float"},
+		{"version as text", strings.Replace(policyWith(""), "version: 1", `version: "1"`, 1), "want a number"},
+		{"no product", strings.Replace(policyWith(""), "product: shop\n", "", 1), "product: missing"},
+		{"product with escape", strings.Replace(policyWith(""), "shop", `"a\x1bb"`, 1), "control characters"},
+		{"product with space at its end", strings.Replace(policyWith(""), "shop", `"shop "`, 1), "space at an end"},
+		{"product with a hidden character", strings.Replace(policyWith(""), "shop", "\"sh\\u200bop\"", 1), "control characters"},
+		{"product too long", strings.Replace(policyWith(""), "shop", strings.Repeat("a", 129), 1), "longer than"},
+		{"no publishers", "version: 1\nproduct: shop\n", "no publishers"},
+		{"empty list of publishers", "version: 1\nproduct: shop\npublishers: []\n", "line 3: empty list"},
+		{"publishers without value", "version: 1\nproduct: shop\npublishers:\n", "line 3: empty value"},
+		{"publisher without name", "version: 1\nproduct: shop\npublishers:\n  - key: " + block(pemA) + "\n", "name: missing"},
+		{"publisher without key", "version: 1\nproduct: shop\npublishers:\n  - name: A\n", "has no key"},
+		{"publisher as text", "version: 1\nproduct: shop\npublishers: [A]\n", "want fields"},
+		{"unknown field", policyWith("max_age: 3\n"), `unknown field "max_age"`},
+		{"field of other letter case", policyWith("Builders: [\"https://example.org\"]\n"), `unknown field "Builders"`},
+		{"unknown field of a publisher", policyWith("    identity: me\n"), `unknown field "identity"`},
+		{"duplicate field", policyWith("product: shop\n"), `"product" stands twice`},
+		{"duplicate field of a publisher", policyWith("    name: A\n"), `"name" stands twice`},
+		{"second document", policyWith("---\nversion: 1\n"), "more than one YAML document"},
+		{"second empty document", policyWith("---\n"), "more than one YAML document"},
+		{"anchor", policyWith("builders: &x [\"https://example.org\"]\n"), "anchors and aliases"},
+		{"alias", policyWith("builders: *x\n"), "unknown anchor"},
+		{"merge key", policyWith("<<: {max_bytes: 3}\n"), "field's name must be plain text"},
+		{"tag", policyWith("min_release: !!str 3\n"), "tags such as"},
+		{"number in octal", policyWith("min_release: 010\n"), "plain decimal"},
+		{"number in hex", policyWith("min_release: 0x10\n"), "plain decimal"},
+		{"number with underscore", policyWith("min_release: 1_000\n"), "plain decimal"},
+		{"number beyond 64 bits", policyWith("min_release: 99999999999999999999\n"), ""},
+		{"fraction", policyWith("min_release: 1.5\n"), "read as !!float"},
+		{"zero", policyWith("min_release: 0\n"), "want 1 or more"},
+		{"negative", policyWith("max_bytes: -1\n"), "plain decimal"},
+		{"empty value", policyWith("datasets:\n"), "empty value"},
+		{"empty list", policyWith("datasets: []\n"), "empty list"},
+		{"text for a list", policyWith("datasets: all\n"), "want a list"},
+		{"bare yes", policyWith("builders: [yes, true]\n"), "read as"},
+		{"digest of another hash", policyWith("datasets: [\"sha512:00\"]\n"), "want sha256:"},
+		{"digest in upper case", policyWith("datasets: [\"sha256:" + strings.Repeat("AB", 32) + "\"]\n"), "64 lower-case"},
+		{"builder that is no URI", policyWith("builders: [me]\n"), "want the URI"},
+		{"one key under two names", policyWith("  - name: B\n" + key), `"A" and "B" have the same key`},
+		{"two keys under one name", policyWith("  - name: A\n    key: " + block(pemB) + "\n"), `two publishers are named "A"`},
+		{"key file in a policy without a folder", strings.Replace(policyWith(""), block(pemA), "a.pub", 1), "write the key inline"},
+		{"compressed point", strings.Replace(policyWith(""), block(pemA), block(pemCompressed), 1), "not a usable public key"},
+		{"P-384", strings.Replace(policyWith(""), block(pemA), block(pemP384), 1), "want ECDSA on P-256"},
+		{"Ed25519", strings.Replace(policyWith(""), block(pemA), block(pemEd25519), 1), "want ECDSA on P-256"},
+		{"two keys in one field", strings.Replace(policyWith(""), block(pemA), block(pemA+pemB), 1), "more text after"},
+		{"private key", strings.Replace(policyWith(""), block(pemA), block("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"), 1), "this is a private key"},
+		{"certificate", strings.Replace(policyWith(""), block(pemA), block("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"), 1), `PEM block "CERTIFICATE"`},
+		{"too large", policyWith("# " + strings.Repeat("x", 64<<10) + "\n"), "limit 65536"},
+		{"nested deeply", "a: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000), ""},
+		{"not YAML", "version: 1\n\tproduct: shop\n", ""},
+		{"invalid UTF-8", "version: 1\nproduct: \xff\n", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, err := ParsePolicy([]byte(c.text))
+			if !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("error %v, want ErrPolicy with %q", err, c.says)
+			}
+			if err != nil && (strings.Contains(err.Error(), "policyText") || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("message is not for people: %q", err)
+			}
+			if _, err := New(p); err == nil {
+				t.Error("what ParsePolicy returned beside its error makes a verifier")
+			}
+		})
+	}
+}
+
+func TestPolicyKeyFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := func(key string) (Policy, error) {
+		write("p/policy.yaml", strings.Replace(policyWith(""), block(pemA), key, 1))
+		return LoadPolicy(filepath.Join(dir, "p", "policy.yaml"))
+	}
+	write("p/a.pub", pemA)
+	write("p/keys/a.pub", pemA)
+	write("p/large.pub", pemA+strings.Repeat("\n", maxKeyFile))
+	write("outside.pub", pemA)
+	for _, name := range []string{"a.pub", "keys/a.pub"} {
+		p, err := load(name)
+		if err != nil || p.Publishers[0].Key.PEM() != pemA {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for link, to := range map[string]string{"p/link.pub": "a.pub", "p/out.pub": "../outside.pub", "p/dir": "keys", "p/away": ".."} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Skip("no symbolic links here:", err)
+		}
+	}
+	for name, says := range map[string]string{
+		"link.pub": "symbolic link", "out.pub": "symbolic link", "keys": "folder", "../outside.pub": "in the policy's folder",
+		"away/outside.pub": "key file", filepath.Join(dir, "p", "a.pub"): "in the policy's folder", "large.pub": "larger than", "missing.pub": "no such file",
+	} {
+		if _, err := load(name); !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: error %v, want ErrPolicy with %q", name, err, says)
+		}
+	}
+	if _, err := LoadPolicy(filepath.Join(dir, "none.yaml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing policy: %v", err)
+	}
+}
+
+func TestInitPolicyTrustsWhatItWasGiven(t *testing.T) {
+	a, err := ParseKey([]byte(pemA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ParseKey([]byte(pemB))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, product := range []string{"", "shop", `a "quoted" \ name`, "yes", "12", "naïve: #x", "~"} {
+		text, err := InitPolicy(product, Publisher{"A: #1 'x'", a}, Publisher{"null", b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := ParsePolicy(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if product == "" {
+			product = DefaultProduct
+		}
+		if p.Product != product || p.Publishers[0].Name != "A: #1 'x'" || !p.Publishers[0].Key.Equal(a) || p.Publishers[1].Name != "null" || !p.Publishers[1].Key.Equal(b) {
+			t.Errorf("read back as %+v", p)
+		}
+	}
+	for _, bad := range [][]Publisher{nil, {{"A", Key{}}}, {{"", a}}, {{"A", a}, {"B", a}}, {{"A\n", a}}} {
+		if _, err := InitPolicy("shop", bad...); !errors.Is(err, ErrPolicy) {
+			t.Errorf("%v: error %v, want ErrPolicy", bad, err)
+		}
+	}
+}
+
+func TestDescribeSaysWhatIsLeftOpen(t *testing.T) {
+	open, err := ParsePolicy([]byte(policyWith("")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := canon.Sum([]byte("set")).String()
+	closed, err := ParsePolicy([]byte(policyWith("builders: [\"https://example.org/b\"]\ndatasets: [\"" + set + "\"]\nmin_release: 7\nmax_bytes: 9\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, c := strings.Join(open.Describe(), "\n"), strings.Join(closed.Describe(), "\n")
+	for _, want := range []string{`"shop"`, "A may sign", open.Publishers[0].Key.ID().String(), "any builder", "any dataset", "any release number", "no channel", "no independent rebuild"} {
+		if !strings.Contains(o, want) {
+			t.Errorf("open policy: %q is not in\n%s", want, o)
+		}
+	}
+	for _, want := range []string{"https://example.org/b", set, "below 7", "larger than 9 bytes"} {
+		if !strings.Contains(c, want) {
+			t.Errorf("closed policy: %q is not in\n%s", want, c)
+		}
+	}
+	if strings.Contains(c, "Accepts any") {
+		t.Errorf("closed policy says it accepts anything:\n%s", c)
+	}
+}
+
+func FuzzPolicy(f *testing.F) {
+	f.Add([]byte(policyWith("")))
+	f.Add([]byte(policyWith("builders: [\"https://example.org/b\"]\nmin_release: 7\n")))
+	f.Add([]byte("version: 1\na: &a [*a]\n"))
+	f.Add([]byte("%YAML 1.2\n---\n? [a]\n: b\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := ParsePolicy(b)
+		if err != nil {
+			if !errors.Is(err, ErrPolicy) {
+				t.Fatalf("error of another class: %v", err)
+			}
+			if _, err := New(p); err == nil {
+				t.Fatal("a refused policy makes a verifier")
+			}
+			return
+		}
+		if p.Product == "" || len(p.Publishers) == 0 || p.MinRelease < 0 || p.MaxBytes < 0 {
+			t.Fatalf("accepted %+v", p)
+		}
+		text, err := InitPolicy(p.Product, p.Publishers...)
+		if err != nil {
+			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		q, err := ParsePolicy(text)
+		if err != nil || q.Product != p.Product || len(q.Publishers) != len(p.Publishers) {
+			t.Fatalf("written and read back: %+v, %v", q, err)
+		}
+	})
+}

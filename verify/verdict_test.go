@@ -1,0 +1,144 @@
+package verify
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+)
+
+func passingVerdict(t *testing.T) *Verdict {
+	t.Helper()
+	s := newSigner(t, "A")
+	a := testRelease(t, nil)
+	v := testVerifier(t, nil, s).Judge(a, s.statement(t, statementFor(t, a, nil)))
+	if !v.Pass() {
+		t.Fatal("fixture does not pass")
+	}
+	return v
+}
+
+func TestVerdictWithAnythingMissingNeverPasses(t *testing.T) {
+	good := passingVerdict(t)
+	with := func(change func(*Verdict)) *Verdict {
+		v := *good
+		v.Checks = slices.Clone(good.Checks)
+		change(&v)
+		return &v
+	}
+	for i, c := range releaseChecks {
+		for _, s := range []Status{Pass, Fail, Skip, "", "PASS"} {
+			v := with(func(v *Verdict) { v.Checks[i].Status = s })
+			if want := s == Pass || s == Skip && !c.mandatory; v.Pass() != want {
+				t.Errorf("%s with status %q: pass=%t, want %t", c.name, s, v.Pass(), want)
+			}
+		}
+		if with(func(v *Verdict) { v.Checks = slices.Delete(v.Checks, i, i+1) }).Pass() {
+			t.Errorf("passes without %s", c.name)
+		}
+		if with(func(v *Verdict) { v.Checks = slices.Insert(v.Checks, i, v.Checks[i]) }).Pass() {
+			t.Errorf("passes with %s twice", c.name)
+		}
+		if with(func(v *Verdict) { v.Checks[i].Name = "something.else" }).Pass() {
+			t.Errorf("passes with %s renamed", c.name)
+		}
+	}
+	var none *Verdict
+	for name, v := range map[string]*Verdict{
+		"nil":              none,
+		"zero":             {},
+		"only its word":    {Format: 1, Verified: true, Release: canon.Sum(nil)},
+		"other format":     with(func(v *Verdict) { v.Format = 2 }),
+		"about no release": with(func(v *Verdict) { v.Release = canon.Digest{} }),
+	} {
+		if v.Pass() {
+			t.Errorf("%s: passes", name)
+		}
+	}
+}
+
+func TestVerdictJSONRoundTrip(t *testing.T) {
+	v := passingVerdict(t)
+	b := mustEncode(t, v)
+	got, err := DecodeVerdict(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.Pass() || !bytes.Equal(mustEncode(t, got), b) {
+		t.Errorf("read back as %+v", got)
+	}
+	for name, edit := range map[string][2]string{
+		"verified by its word only": {`"name":"signature","observed":"ECDSA P-256, SHA-256","reason":"","status":"pass"`, `"name":"signature","observed":"ECDSA P-256, SHA-256","reason":"","status":"fail"`},
+		"verified denied":           {`"verified":true`, `"verified":false`},
+		"other format":              {`"format":1`, `"format":2`},
+		"unknown member":            {`"format":1`, `"extra":1,"format":1`},
+		"not canonical":             {`"format":1`, ` "format":1`},
+	} {
+		if !bytes.Contains(b, []byte(edit[0])) {
+			t.Fatalf("%s is not in %s", edit[0], b)
+		}
+		if _, err := DecodeVerdict(bytes.Replace(b, []byte(edit[0]), []byte(edit[1]), 1)); !errors.Is(err, canon.ErrSyntax) {
+			t.Errorf("%s: error %v, want canon.ErrSyntax", name, err)
+		}
+	}
+}
+
+func TestVerdictText(t *testing.T) {
+	v := passingVerdict(t)
+	var plain, colored bytes.Buffer
+	if err := v.WriteText(&plain, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.WriteText(&colored, true); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimRight(plain.String(), "\n"), "\n")
+	if len(lines) != len(releaseChecks)+1 || !strings.HasPrefix(lines[0], "✓ release.manifest") || !strings.HasPrefix(lines[2], "– release.size") ||
+		!strings.HasPrefix(lines[len(lines)-1], "VERIFIED shop release 12, sha256:") || !strings.HasSuffix(lines[len(lines)-1], "signed by A") {
+		t.Errorf("text:\n%s", &plain)
+	}
+	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(colored.String(), "\x1b[32m✓\x1b[0m") {
+		t.Errorf("colour is not where it belongs:\n%q", colored.String())
+	}
+	v.fail(CheckProduct, "bank", "shop", "this is a release of another product")
+	plain.Reset()
+	v.WriteText(&plain, false)
+	if s := plain.String(); !strings.Contains(s, "✗ product             bank; expected shop; this is a release of another product\n") || !strings.Contains(s, "REFUSED shop release 12, sha256:") || !strings.HasSuffix(s, ": product\n") {
+		t.Errorf("text:\n%s", s)
+	}
+	plain.Reset()
+	(&Verdict{}).WriteText(&plain, false)
+	if !strings.Contains(plain.String(), "REFUSED") {
+		t.Errorf("zero verdict: %s", &plain)
+	}
+	if err := v.WriteText(failWriter{}, false); err == nil {
+		t.Error("a failed write is not reported")
+	}
+}
+
+type failWriter struct{}
+
+func (failWriter) Write([]byte) (int, error) { return 0, errors.New("full") }
+
+func FuzzPrintable(f *testing.F) {
+	for _, s := range []string{"plain", "a\x1b[2Jb", "\xff\xfe", "\u202eabc", strings.Repeat("é", 300), "tab\tand\nline"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p := Printable(s)
+		if len(p) > maxText+len("…") {
+			t.Fatalf("%d bytes", len(p))
+		}
+		for _, r := range p {
+			if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u202e' || r == '\ufffd' {
+				t.Fatalf("%q holds %U", p, r)
+			}
+		}
+		if q := Printable(p); len(p) <= maxText && q != p {
+			t.Fatalf("not stable: %q, %q", p, q)
+		}
+	})
+}

@@ -1,0 +1,521 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
+)
+
+// signer makes bundles from the formats' specifications, not with the code
+// that the pipeline signs with.
+type signer struct {
+	priv *ecdsa.PrivateKey
+	Publisher
+}
+
+func newSigner(t testing.TB, name string) signer {
+	t.Helper()
+	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := NewKey(&priv.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer{priv, Publisher{name, key}}
+}
+
+func (s signer) signature(t testing.TB, payloadType string, payload []byte) []byte {
+	t.Helper()
+	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload))
+	sig, err := ecdsa.SignASN1(rand.Reader, s.priv, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sig
+}
+
+func bundleText(mediaType, material, payloadType string, payload []byte, sigs ...[]byte) []byte {
+	var list []string
+	for _, sig := range sigs {
+		list = append(list, `{"sig":"`+base64.StdEncoding.EncodeToString(sig)+`"}`)
+	}
+	return fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":%s,"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[%s]}}`,
+		mediaType, material, base64.StdEncoding.EncodeToString(payload), payloadType, strings.Join(list, ","))
+}
+
+const keyMaterial = `{"publicKey":{"hint":"any"}}`
+
+func (s signer) sign(t testing.TB, payload []byte) []byte {
+	return bundleText(BundleMediaType, keyMaterial, PayloadType, payload, s.signature(t, PayloadType, payload))
+}
+
+func (s signer) statement(t testing.TB, st Statement) []byte {
+	t.Helper()
+	payload, err := canon.Marshal(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.sign(t, payload)
+}
+
+func testRelease(t testing.TB, change func(*oras.Release)) *oras.Artifact {
+	t.Helper()
+	rel := oras.Release{
+		Product:  "shop",
+		Number:   12,
+		Dataset:  canon.Sum([]byte("snapshot")),
+		Recipe:   jsontext.Value(`{"algorithm":1,"seed":7}`),
+		Features: jsontext.Value(`{}`),
+		Scoring:  jsontext.Value(`{}`),
+		Metrics:  jsontext.Value(`{}`),
+	}
+	if change != nil {
+		change(&rel)
+	}
+	var models []oras.File
+	for _, name := range oras.ModelFiles {
+		models = append(models, oras.File{Name: name, Data: []byte("bytes of " + name)})
+	}
+	a, err := oras.Pack(rel, models)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func testProvenance(a *oras.Artifact) Provenance {
+	return Provenance{
+		BuildDefinition: BuildDefinition{
+			BuildType:          BuildTypeTrain,
+			ExternalParameters: Parameters{Product: a.Release.Product, Release: a.Release.Number, Recipe: a.Release.Recipe},
+			ResolvedDependencies: []Resource{
+				{Name: DependencyDataset, Digest: Digests(a.Release.Dataset)},
+				{Name: DependencyArtifact, Digest: Digests(canon.Sum([]byte("dataset manifest")))},
+				{Name: DependencyInput + "a.csv", Digest: Digests(canon.Sum([]byte("a"))), Annotations: map[string]any{"size": 1}},
+				{Name: DependencyInput + "a.csv", Digest: Digests(canon.Sum([]byte("b"))), Annotations: map[string]any{"size": 1}},
+				{Name: DependencySource, URI: "git+https://example.org/x", Digest: map[string]string{"gitCommit": strings.Repeat("ab", 20)}},
+				{Name: DependencyGo, Annotations: map[string]any{"version": "go1.26.8"}},
+			},
+		},
+		RunDetails: RunDetails{Builder: Builder{ID: "https://example.org/builder"}, Metadata: Metadata{StartedOn: "2026-01-15T00:00:00Z"}},
+	}
+}
+
+func statementFor(t testing.TB, a *oras.Artifact, change func(*Provenance)) Statement {
+	t.Helper()
+	p := testProvenance(a)
+	if change != nil {
+		change(&p)
+	}
+	b, err := canon.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Statement{Type: StatementV1, Subject: []Resource{{Name: "shop", Digest: Digests(a.Digest)}}, PredicateType: PredicateProvenance, Predicate: b}
+}
+
+func testVerifier(t testing.TB, change func(*Policy), publishers ...signer) *Verifier {
+	t.Helper()
+	p := Policy{Product: "shop"}
+	for _, s := range publishers {
+		p.Publishers = append(p.Publishers, s.Publisher)
+	}
+	if change != nil {
+		change(&p)
+	}
+	v, err := New(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// wantFailed checks that the verdict refuses for exactly the named checks.
+func wantFailed(t *testing.T, v *Verdict, names ...string) {
+	t.Helper()
+	var got []string
+	for _, c := range v.Failures() {
+		got = append(got, c.Name)
+	}
+	if v.Pass() != (len(names) == 0) || v.Verified != v.Pass() || !slices.Equal(got, names) {
+		var text bytes.Buffer
+		v.WriteText(&text, false)
+		t.Errorf("pass=%t, failed %v, want %v\n%s", v.Pass(), got, names, &text)
+	}
+}
+
+func check(v *Verdict, name string) Check {
+	i := slices.IndexFunc(v.Checks, func(c Check) bool { return c.Name == name })
+	return v.Checks[i]
+}
+
+func TestReleaseOfATrustedPublisherPasses(t *testing.T) {
+	s, other := newSigner(t, "A"), newSigner(t, "B")
+	a := testRelease(t, nil)
+	b := s.statement(t, statementFor(t, a, nil))
+	for _, order := range [][]signer{{s}, {s, other}, {other, s}} {
+		v := testVerifier(t, nil, order...).Judge(a, b)
+		wantFailed(t, v)
+		if v.Publisher != "A" || v.Number != 12 || v.Product != "shop" || v.Dataset != a.Release.Dataset || v.Release != a.Digest || v.Bundle != canon.Sum(b) || v.Bundles != 1 {
+			t.Errorf("verdict says %+v", v)
+		}
+		for _, name := range []string{CheckSize, CheckBuilder, CheckAllowed, CheckNotOlder, CheckFreshness, CheckReproduced} {
+			if c := check(v, name); c.Status != Skip || c.Reason == "" {
+				t.Errorf("%s is %+v, want a skip with its reason", name, c)
+			}
+		}
+	}
+	full := testVerifier(t, func(p *Policy) {
+		p.Builders = []string{"https://example.org/other", "https://example.org/builder"}
+		p.Datasets = []canon.Digest{canon.Sum(nil), a.Release.Dataset}
+		p.MinRelease = 12
+		p.MaxBytes = sizeOf(a)
+	}, s).Judge(a, b)
+	wantFailed(t, full)
+	for _, name := range []string{CheckSize, CheckBuilder, CheckAllowed, CheckNotOlder} {
+		if c := check(full, name); c.Status != Pass {
+			t.Errorf("%s is %+v, want a pass", name, c)
+		}
+	}
+}
+
+func TestStatementOfTheOlderTypeIsAccepted(t *testing.T) {
+	s := newSigner(t, "A")
+	a := testRelease(t, nil)
+	st := statementFor(t, a, nil)
+	st.Type = StatementV01
+	wantFailed(t, testVerifier(t, nil, s).Judge(a, s.statement(t, st)))
+}
+
+func TestEachDemandRefusesByItsOwnName(t *testing.T) {
+	s, stranger := newSigner(t, "A"), newSigner(t, "Mallory")
+	a := testRelease(t, nil)
+	good := statementFor(t, a, nil)
+	other := testRelease(t, func(r *oras.Release) { r.Number = 13 })
+	prov := func(change func(*Provenance)) []byte { return s.statement(t, statementFor(t, a, change)) }
+	edit := func(change func(*Statement)) []byte {
+		st := good
+		change(&st)
+		return s.statement(t, st)
+	}
+	payload, err := canon.Marshal(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := func(old, new string) []byte {
+		if !bytes.Contains(payload, []byte(old)) {
+			t.Fatalf("%s is not in the statement", old)
+		}
+		return s.sign(t, bytes.Replace(payload, []byte(old), []byte(new), 1))
+	}
+	sig := s.signature(t, PayloadType, payload)
+	flipped := bytes.Clone(sig)
+	flipped[len(flipped)-1] ^= 1
+	for _, c := range []struct {
+		name   string
+		policy func(*Policy)
+		bundle []byte
+		failed []string
+	}{
+		{name: "no bundle", failed: []string{CheckSignature}},
+		{"unknown key", nil, stranger.statement(t, good), []string{CheckSignature}},
+		{"other product in the policy", func(p *Policy) { p.Product = "bank" }, prov(nil), []string{CheckProduct}},
+		{"product that differs in letter case", func(p *Policy) { p.Product = "Shop" }, prov(nil), []string{CheckProduct}},
+		{"statement of another release", nil, s.statement(t, statementFor(t, other, nil)), []string{CheckSubject, CheckNumber}},
+		{"subject of another release only", nil, edit(func(st *Statement) { st.Subject = []Resource{{Digest: Digests(other.Digest)}} }), []string{CheckSubject}},
+		{"subject by another hash", nil, edit(func(st *Statement) { st.Subject = []Resource{{Digest: map[string]string{"sha512": a.Digest.Hex()}}} }), []string{CheckSubject}},
+		{"subject in upper case", nil, edit(func(st *Statement) {
+			st.Subject = []Resource{{Digest: map[string]string{"sha256": strings.ToUpper(a.Digest.Hex())}}}
+		}), []string{CheckSubject}},
+		{"other predicate type", nil, edit(func(st *Statement) { st.PredicateType = "https://sigstore.dev/cosign/sign/v1" }), []string{CheckType}},
+		{"older provenance type", nil, edit(func(st *Statement) { st.PredicateType = "https://slsa.dev/provenance/v0.2" }), []string{CheckType}},
+		{"other statement type", nil, edit(func(st *Statement) { st.Type = "https://in-toto.io/Statement/v2" }), []string{CheckType}},
+		{"other build type", nil, prov(func(p *Provenance) { p.BuildDefinition.BuildType = "https://example.org/build" }), []string{CheckType}},
+		{"unknown external parameter", nil, raw(`"release":12`, `"quick":true,"release":12`), []string{CheckType}},
+		{"unknown member of the statement", nil, raw(`"_type"`, `"x":1,"_type"`), []string{CheckType}},
+		{"duplicate member", nil, raw(`"predicateType"`, `"predicateType":"x","predicateType"`), []string{CheckType}},
+		{"no dataset in the provenance", nil, prov(func(p *Provenance) {
+			p.BuildDefinition.ResolvedDependencies = p.BuildDefinition.ResolvedDependencies[1:]
+		}), []string{CheckType}},
+		{"two datasets in the provenance", nil, prov(func(p *Provenance) {
+			d := &p.BuildDefinition.ResolvedDependencies
+			*d = append(*d, Resource{Name: DependencyDataset, Digest: Digests(canon.Sum(nil))})
+		}), []string{CheckType}},
+		{"no builder", nil, prov(func(p *Provenance) { p.RunDetails.Builder.ID = "" }), []string{CheckType}},
+		{"provenance of another product", nil, prov(func(p *Provenance) { p.BuildDefinition.ExternalParameters.Product = "bank" }), []string{CheckSaid}},
+		{"provenance of another number", nil, prov(func(p *Provenance) { p.BuildDefinition.ExternalParameters.Release = 11 }), []string{CheckNumber}},
+		{"provenance of another recipe", nil, prov(func(p *Provenance) {
+			p.BuildDefinition.ExternalParameters.Recipe = jsontext.Value(`{"algorithm":1,"seed":8}`)
+		}), []string{CheckRecipe}},
+		{"provenance of another dataset", nil, prov(func(p *Provenance) {
+			p.BuildDefinition.ResolvedDependencies[0].Digest = Digests(canon.Sum([]byte("other")))
+		}), []string{CheckDataset}},
+		{"builder that the policy does not name", func(p *Policy) { p.Builders = []string{"https://example.org/builder/"} }, prov(nil), []string{CheckBuilder}},
+		{"dataset that the policy does not name", func(p *Policy) { p.Datasets = []canon.Digest{canon.Sum(nil)} }, prov(nil), []string{CheckAllowed}},
+		{"release number below the policy's", func(p *Policy) { p.MinRelease = 13 }, prov(nil), []string{CheckNotOlder}},
+		{"larger than the policy's bound", func(p *Policy) { p.MaxBytes = sizeOf(a) - 1 }, prov(nil), []string{CheckSize}},
+		{"changed signature", nil, bundleText(BundleMediaType, keyMaterial, PayloadType, payload, flipped), []string{CheckSignature}},
+		{"changed payload", nil, bundleText(BundleMediaType, keyMaterial, PayloadType, bytes.Replace(payload, []byte("12"), []byte("13"), 1), sig), []string{CheckSignature}},
+		{"no signature", nil, bundleText(BundleMediaType, keyMaterial, PayloadType, payload), []string{CheckSignature}},
+		{"two signatures", nil, bundleText(BundleMediaType, keyMaterial, PayloadType, payload, sig, sig), []string{CheckSignature}},
+		{"payload signed as another type", nil, bundleText(BundleMediaType, keyMaterial, "text/plain", payload, s.signature(t, "text/plain", payload)), []string{CheckSignature}},
+		{"older bundle format", nil, bundleText("application/vnd.dev.sigstore.bundle+json;version=0.2", keyMaterial, PayloadType, payload, sig), []string{CheckSignature}},
+		{"bundle with a certificate", nil, bundleText(BundleMediaType, `{"certificate":{"rawBytes":"AAAA"}}`, PayloadType, payload, sig), []string{CheckSignature}},
+		{"bundle without key or certificate", nil, bundleText(BundleMediaType, `{}`, PayloadType, payload, sig), []string{CheckSignature}},
+		{"message signature", nil, fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":%s,"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":%q},"signature":%q}}`,
+			BundleMediaType, keyMaterial, base64.StdEncoding.EncodeToString(a.Digest[:]), base64.StdEncoding.EncodeToString(sig)), []string{CheckSignature}},
+		{"no bundle but text", nil, []byte("hello"), []string{CheckSignature}},
+		{"empty bundle", nil, []byte{}, []string{CheckSignature}},
+		{"statement over its bound", nil, s.sign(t, append(bytes.Clone(payload), bytes.Repeat([]byte(" "), maxStatement)...)), []string{CheckSignature}},
+		{"bundle over its bound", nil, append(prov(nil), bytes.Repeat([]byte(" "), maxBundle)...), []string{CheckSignature}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var bundles [][]byte
+			if c.bundle != nil {
+				bundles = append(bundles, c.bundle)
+			}
+			v := testVerifier(t, c.policy, s).Judge(a, bundles...)
+			wantFailed(t, v, c.failed...)
+			for _, f := range v.Failures() {
+				if f.Reason == "" {
+					t.Errorf("%s fails without a reason", f.Name)
+				}
+			}
+			if f := v.Failures()[0].Name; f == CheckSignature && v.Publisher != "" {
+				t.Errorf("names publisher %q without a signature", v.Publisher)
+			}
+		})
+	}
+}
+
+func TestSignatureWithTheOtherHalfOfTheCurveOrderStillBindsThePayload(t *testing.T) {
+	// (r, n-s) verifies as (r, s) does: such a bundle has another digest and
+	// the same meaning, and must not be taken for a second opinion.
+	s := newSigner(t, "A")
+	a := testRelease(t, nil)
+	payload, err := canon.Marshal(statementFor(t, a, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(PayloadType), PayloadType, len(payload), payload))
+	x, y, err := ecdsa.Sign(rand.Reader, s.priv, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := func(r, s *big.Int) []byte {
+		int := func(n *big.Int) []byte {
+			b := n.Bytes()
+			if b[0] >= 0x80 {
+				b = append([]byte{0}, b...)
+			}
+			return append([]byte{2, byte(len(b))}, b...)
+		}
+		body := append(int(r), int(s)...)
+		return append([]byte{0x30, byte(len(body))}, body...)
+	}
+	v := testVerifier(t, nil, s)
+	for _, y := range []*big.Int{y, new(big.Int).Sub(elliptic.P256().Params().N, y)} {
+		got := v.Judge(a, bundleText(BundleMediaType, keyMaterial, PayloadType, payload, der(x, y)))
+		wantFailed(t, got)
+	}
+}
+
+func TestGarbageNeverChangesTheVerdict(t *testing.T) {
+	s, stranger := newSigner(t, "A"), newSigner(t, "Mallory")
+	a := testRelease(t, nil)
+	good := s.statement(t, statementFor(t, a, nil))
+	other := testRelease(t, func(r *oras.Release) { r.Number = 13 })
+	junk := [][]byte{
+		[]byte("{"), nil, bytes.Repeat([]byte("["), 5000), stranger.statement(t, statementFor(t, a, nil)),
+		s.statement(t, statementFor(t, other, nil)), good[:len(good)-1], bytes.Repeat([]byte("x"), maxBundle+1),
+	}
+	verifier := testVerifier(t, nil, s)
+	for i := range len(junk) + 1 {
+		v := verifier.Judge(a, slices.Insert(slices.Clone(junk), i, good)...)
+		wantFailed(t, v)
+		if v.Bundle != canon.Sum(good) {
+			t.Errorf("good bundle at %d: verdict rests on another", i)
+		}
+	}
+	var first *Verdict
+	for i := range junk {
+		v := verifier.Judge(a, slices.Concat(junk[i:], junk[:i])...)
+		wantFailed(t, v, CheckSubject, CheckNumber)
+		if first == nil {
+			first = v
+		}
+		if got, want := mustEncode(t, v), mustEncode(t, first); !bytes.Equal(got, want) {
+			t.Errorf("another order of the same bundles, another verdict:\n%s\n%s", got, want)
+		}
+	}
+}
+
+func mustEncode(t *testing.T, v *Verdict) []byte {
+	t.Helper()
+	b, err := v.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestDemandsAreNotMetBySeveralBundlesTogether(t *testing.T) {
+	s, stranger := newSigner(t, "A"), newSigner(t, "Mallory")
+	a := testRelease(t, nil)
+	wrongBuilder := s.statement(t, statementFor(t, a, nil))
+	wrongKey := stranger.statement(t, statementFor(t, a, func(p *Provenance) { p.RunDetails.Builder.ID = "https://example.org/good" }))
+	wrongSet := s.statement(t, statementFor(t, a, func(p *Provenance) {
+		p.RunDetails.Builder.ID = "https://example.org/good"
+		p.BuildDefinition.ResolvedDependencies[0].Digest = Digests(canon.Sum([]byte("other")))
+	}))
+	v := testVerifier(t, func(p *Policy) { p.Builders = []string{"https://example.org/good"} }, s).Judge(a, wrongBuilder, wrongKey, wrongSet)
+	if v.Pass() {
+		t.Error("three bundles that each fail a demand passed together")
+	}
+}
+
+func TestAnyFlippedByteOfABundleIsRefusedOrMeansTheSame(t *testing.T) {
+	s := newSigner(t, "A")
+	a := testRelease(t, nil)
+	good := s.statement(t, statementFor(t, a, nil))
+	verifier := testVerifier(t, nil, s)
+	want, _, err := verifyBundle(good, verifier.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed := 0
+	for i := range good {
+		bad := bytes.Clone(good)
+		bad[i] ^= 1
+		if !verifier.Judge(a, bad).Pass() {
+			continue
+		}
+		// The unsigned hint, and bits that base64 leaves unused at its end.
+		passed++
+		if got, _, err := verifyBundle(bad, verifier.keys); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("byte %d of %q flipped: passes with another payload", i, good[max(0, i-10):i+1])
+		}
+	}
+	if passed > len("any")+2 {
+		t.Errorf("%d of %d flipped bytes pass", passed, len(good))
+	}
+}
+
+func TestPolicyThatTrustsNobodyMakesNoVerifier(t *testing.T) {
+	s := newSigner(t, "A")
+	for name, p := range map[string]Policy{
+		"zero":             {},
+		"no publisher":     {Product: "shop"},
+		"no product":       {Publishers: []Publisher{s.Publisher}},
+		"publisher no key": {Product: "shop", Publishers: []Publisher{{Name: "A"}}},
+	} {
+		if _, err := New(p); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestTextFromTheRegistryIsMadePrintable(t *testing.T) {
+	s := newSigner(t, "A")
+	a := testRelease(t, nil)
+	evil := "https://example.org/\x1b[2J\r\n\u202egood\u009b" + strings.Repeat("x", 5000)
+	v := testVerifier(t, func(p *Policy) { p.Builders = []string{"https://example.org/good"} }, s).
+		Judge(a, s.statement(t, statementFor(t, a, func(p *Provenance) { p.RunDetails.Builder.ID = evil })))
+	wantFailed(t, v, CheckBuilder)
+	got := check(v, CheckBuilder).Observed
+	if strings.ContainsAny(got, "\x1b\r\n\u202e\u009b") || len(got) > 450 || !strings.HasPrefix(got, "https://example.org/[2J") {
+		t.Errorf("observed %q", got)
+	}
+	bad := s.statement(t, Statement{Type: StatementV1, Subject: []Resource{{Digest: Digests(a.Digest)}}, PredicateType: "x\x1b[31m", Predicate: jsontext.Value("{}")})
+	for _, c := range testVerifier(t, nil, s).Judge(a, bad).Checks {
+		if strings.ContainsRune(c.Observed+c.Expected+c.Reason, '\x1b') {
+			t.Errorf("%s carries an escape: %q", c.Name, c.Observed+c.Expected+c.Reason)
+		}
+	}
+}
+
+func FuzzBundle(f *testing.F) {
+	s := newSigner(f, "A")
+	a := testRelease(f, nil)
+	payload, err := canon.Marshal(statementFor(f, a, nil))
+	if err != nil {
+		f.Fatal(err)
+	}
+	verifier := testVerifier(f, nil, s)
+	f.Add(s.sign(f, payload))
+	f.Add(bundleText(BundleMediaType, `{"certificate":{"rawBytes":"AAAA"}}`, PayloadType, payload, nil))
+	f.Add([]byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"publicKey":{"hint":""},"tlogEntries":[{"logIndex":"1","kindVersion":{"kind":"dsse","version":"0.0.1"},"canonicalizedBody":"e30="}],"timestampVerificationData":{"rfc3161Timestamps":[{"signedTimestamp":"AAAA"}]}},"dsseEnvelope":{}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v := verifier.Judge(a, b)
+		if !v.Pass() {
+			return
+		}
+		// Only a bundle around the very payload that was signed can pass.
+		got, by, err := verifyBundle(b, verifier.keys)
+		if err != nil || !bytes.Equal(got, payload) || by.Name != "A" {
+			t.Fatalf("passes with payload %q, %v", got, err)
+		}
+	})
+}
+
+// FuzzStatement signs whatever bytes: a publisher's signature alone must not
+// make a verdict pass, and what is accepted has one meaning.
+func FuzzStatement(f *testing.F) {
+	a := testRelease(f, nil)
+	for _, change := range []func(*Provenance){nil, func(p *Provenance) { p.RunDetails.Builder.Version = map[string]string{"x": "1"} }} {
+		payload, err := canon.Marshal(statementFor(f, a, change))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(payload)
+	}
+	f.Add([]byte(`{"_type":"https://in-toto.io/Statement/v0.1","subject":[{"digest":{"sha256":"00"}}],"predicateType":"x","predicate":{}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := DecodeStatement(b)
+		if err != nil {
+			return
+		}
+		if len(s.Subject) == 0 || len(s.Subject) > maxSubjects || len(b) > maxStatement {
+			t.Fatalf("accepted out of bounds: %+v", s)
+		}
+		p, err := s.Provenance()
+		if err != nil {
+			return
+		}
+		q := p.BuildDefinition.ExternalParameters
+		if q.Product == "" || q.Release < 1 || p.Dependency(DependencyDataset).SHA256().IsZero() || p.RunDetails.Builder.ID == "" {
+			t.Fatalf("accepted without what it must say: %+v", p)
+		}
+		if c, err := canon.Canonicalize(q.Recipe); err != nil || !bytes.Equal(c, q.Recipe) {
+			t.Fatalf("recipe is not in canonical form: %s", q.Recipe)
+		}
+	})
+}
+
+func BenchmarkJudge(b *testing.B) {
+	s := newSigner(b, "A")
+	a := testRelease(b, nil)
+	bundle := s.statement(b, statementFor(b, a, nil))
+	v := testVerifier(b, nil, s)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !v.Judge(a, bundle).Pass() {
+			b.Fatal("refused")
+		}
+	}
+}
