@@ -30,6 +30,7 @@ const (
 	MaxTargets = 64      // sums of one ensemble, classes of a classifier
 	MaxTrees   = 8192    // trees of one ensemble
 	MaxNodes   = 1 << 16 // splits of one ensemble
+	MaxTree    = 1 << 15 // nodes of one tree, leaves included
 	MaxDepth   = 64      // splits between the root and a leaf
 	MaxShift   = 40      // binary digits after the point of a leaf value
 	MaxSum     = 1 << 24 // sum of magnitudes, in units of 2^-Shift; see Ensemble
@@ -92,7 +93,8 @@ type Transform uint8
 const (
 	// None: the raw sums. No model file has it.
 	None Transform = iota
-	// Isolation: 2^(-raw/Norm), one target: anomaly_detector.onnx.
+	// Isolation: 2^(-raw/Norm), one target, leaf values and bias not negative:
+	// anomaly_detector.onnx. Its vectors are scaled ones.
 	Isolation
 	// Softmax: exp(raw[c]) / sum of exp(raw), one target per class, at least
 	// two: threat_classifier.onnx.
@@ -180,6 +182,9 @@ func (e *Ensemble) Validate() error {
 	}
 	bound := make([]int64, e.Targets)
 	for t, k := range e.Bias {
+		if k < 0 && e.Transform == Isolation {
+			return invalid("negative path length as bias")
+		}
 		bound[t] = magnitude(k)
 	}
 	peak := make([]int64, e.Targets)
@@ -261,8 +266,8 @@ func (e *Ensemble) validateTree(t *Tree, peak []int64) (int, error) {
 	if len(t.Nodes) == 0 {
 		return 0, invalid("no nodes")
 	}
-	if len(t.Nodes) > 2*MaxNodes+1 {
-		return 0, tooLarge("nodes", len(t.Nodes), 2*MaxNodes+1)
+	if len(t.Nodes) > MaxTree {
+		return 0, tooLarge("nodes", len(t.Nodes), MaxTree)
 	}
 	depth := make([]int8, len(t.Nodes)) // splits above a node, plus 1; 0 = no parent yet
 	depth[0] = 1
@@ -275,6 +280,9 @@ func (e *Ensemble) validateTree(t *Tree, peak []int64) (int, error) {
 		if n.Leaf {
 			if n.Target < 0 || int(n.Target) >= e.Targets {
 				return 0, invalid("node %d: target %d of %d", i, n.Target, e.Targets)
+			}
+			if n.Value < 0 && e.Transform == Isolation {
+				return 0, invalid("node %d: negative path length", i)
 			}
 			peak[n.Target] = max(peak[n.Target], magnitude(n.Value))
 			continue

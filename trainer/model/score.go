@@ -1,0 +1,184 @@
+package model
+
+import (
+	"math"
+	"slices"
+	"sync"
+)
+
+// Scorer sums the trees of one ensemble. Many goroutines may use it.
+type Scorer struct {
+	dim, targets int
+	bias         []int32
+	nodes        []flat
+	groups       []group
+	twins        []int32 // twins[i] is the feature that slot dim+i mirrors
+	slots        sync.Pool
+}
+
+// flat is a node in 8 bytes. A comparison reads a slot, not a feature: slots
+// are the vector, then mirrors of features whose NaN goes left (there NaN is
+// -Inf, which is <= every threshold), then one NaN per target.
+//
+// A split goes to the node next places on, or one further when the comparison
+// holds, without a branch to predict. A leaf reads the NaN slot of its target
+// and has next 0, so it goes to itself: trees of different depth can be walked
+// in step.
+type flat struct {
+	threshold float32 // of a leaf: its integer
+	slot      uint16
+	next      uint16
+}
+
+// group is a set of trees that are walked in step, so that the processor has
+// independent work while it waits for a node.
+type group struct {
+	root  [8]int32
+	depth int32 // of the deepest
+}
+
+// NewScorer returns a scorer of a valid ensemble; else ErrFormat. It keeps
+// nothing of e.
+func NewScorer(e *Ensemble) (*Scorer, error) {
+	if err := e.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Scorer{dim: e.Dim, targets: e.Targets, bias: make([]int32, e.Targets)}
+	copy(s.bias, e.Bias)
+	mirror := make([]int32, e.Dim)
+	for i := range e.Trees {
+		for j := range e.Trees[i].Nodes {
+			n := &e.Trees[i].Nodes[j]
+			if !n.Leaf && n.MissingLeft && mirror[n.Feature] == 0 {
+				mirror[n.Feature] = int32(e.Dim + len(s.twins))
+				s.twins = append(s.twins, n.Feature)
+			}
+		}
+	}
+	leafSlot := e.Dim + len(s.twins)
+
+	type root struct{ at, depth int32 }
+	roots := make([]root, len(e.Trees))
+	for i := range e.Trees {
+		roots[i].at = int32(len(s.nodes))
+		roots[i].depth = s.flatten(e.Trees[i].Nodes, mirror, leafSlot)
+	}
+	slices.SortStableFunc(roots, func(a, b root) int { return int(a.depth - b.depth) })
+	idle := int32(len(s.nodes)) // a leaf of value 0 for the places of the last group
+	s.nodes = append(s.nodes, flat{slot: uint16(leafSlot)})
+	for i := 0; i < len(roots); i += len(group{}.root) {
+		var g group
+		for j := range g.root {
+			g.root[j] = idle
+			if i+j < len(roots) {
+				g.root[j] = roots[i+j].at
+				g.depth = roots[i+j].depth
+			}
+		}
+		s.groups = append(s.groups, g)
+	}
+	s.slots.New = func() any {
+		b := make([]float32, s.width())
+		return &b
+	}
+	return s, nil
+}
+
+// flatten appends a tree in breadth-first order, right child before left, and
+// returns its depth.
+func (s *Scorer) flatten(nodes []Node, mirror []int32, leafSlot int) int32 {
+	type place struct{ node, depth int32 }
+	order := make([]place, 1, len(nodes))
+	start := len(s.nodes)
+	for i := 0; i < len(order); i++ {
+		n := &nodes[order[i].node]
+		if n.Leaf {
+			s.nodes = append(s.nodes, flat{threshold: float32(n.Value), slot: uint16(leafSlot + int(n.Target))})
+			continue
+		}
+		slot := n.Feature
+		if n.MissingLeft {
+			slot = mirror[n.Feature]
+		}
+		s.nodes = append(s.nodes, flat{threshold: n.Threshold, slot: uint16(slot), next: uint16(len(order) - i)})
+		depth := order[i].depth + 1
+		order = append(order, place{n.Right, depth}, place{n.Left, depth})
+	}
+	if len(s.nodes)-start != len(nodes) {
+		panic("model: internal error: tree with unreachable nodes")
+	}
+	return order[len(order)-1].depth
+}
+
+// width returns the number of slots.
+func (s *Scorer) width() int { return s.dim + len(s.twins) + s.targets }
+
+// Dim returns the number of features of a vector.
+func (s *Scorer) Dim() int { return s.dim }
+
+// Targets returns the number of sums.
+func (s *Scorer) Targets() int { return s.targets }
+
+// Sums writes the raw sum of every target, bias included, in units of
+// 2^-Shift, to dst. Both x, of Dim values, and dst, of Targets, are the
+// caller's. Any float32 is a valid feature value.
+func (s *Scorer) Sums(dst []int32, x []float32) {
+	slots := s.slots.Get().(*[]float32)
+	s.sums(dst[:s.targets], x[:s.dim], *slots)
+	s.slots.Put(slots)
+}
+
+// sums is Sums with a caller's scratch of at least width slots.
+func (s *Scorer) sums(dst []int32, x, slots []float32) {
+	slots = slots[:s.width()]
+	copy(slots, x)
+	for i, f := range s.twins {
+		v := x[f]
+		if math.IsNaN(float64(v)) {
+			v = float32(math.Inf(-1))
+		}
+		slots[s.dim+i] = v
+	}
+	nan := float32(math.NaN())
+	first := s.dim + len(s.twins)
+	for i := range s.targets {
+		slots[first+i] = nan
+	}
+
+	copy(dst, s.bias)
+	nodes := s.nodes
+	for i := range s.groups {
+		g := &s.groups[i]
+		a, b, c, d := int(g.root[0]), int(g.root[1]), int(g.root[2]), int(g.root[3])
+		e, f, h, k := int(g.root[4]), int(g.root[5]), int(g.root[6]), int(g.root[7])
+		for level := g.depth; level > 0; level-- {
+			a = follow(nodes, slots, a)
+			b = follow(nodes, slots, b)
+			c = follow(nodes, slots, c)
+			d = follow(nodes, slots, d)
+			e = follow(nodes, slots, e)
+			f = follow(nodes, slots, f)
+			h = follow(nodes, slots, h)
+			k = follow(nodes, slots, k)
+		}
+		if len(dst) == 1 {
+			dst[0] += int32(nodes[a].threshold) + int32(nodes[b].threshold) + int32(nodes[c].threshold) + int32(nodes[d].threshold) +
+				int32(nodes[e].threshold) + int32(nodes[f].threshold) + int32(nodes[h].threshold) + int32(nodes[k].threshold)
+			continue
+		}
+		for _, at := range [8]int{a, b, c, d, e, f, h, k} {
+			n := &nodes[at]
+			dst[int(n.slot)-first] += int32(n.threshold)
+		}
+	}
+}
+
+// follow returns the index of the node after node i.
+func follow(nodes []flat, slots []float32, i int) int {
+	n := &nodes[i]
+	left := 0
+	if slots[n.slot] <= n.threshold {
+		left = 1
+	}
+	return i + int(n.next) + left
+}
