@@ -1,0 +1,613 @@
+package oras
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// registry is one repository of a registry that speaks the OCI distribution
+// specification. Authentication is go-containerregistry's; the requests are
+// made here, so that every body is bounded and hashed by one piece of code.
+type registry struct {
+	repo    name.Repository
+	scheme  string
+	client  *http.Client
+	timeout time.Duration
+	pause   time.Duration
+}
+
+func openRegistry(ctx context.Context, repository string, opt Options) (*registry, error) {
+	var nameOpts = []name.Option{name.StrictValidation}
+	if opt.PlainHTTP {
+		nameOpts = append(nameOpts, name.Insecure)
+	}
+	repo, err := name.NewRepository(repository, nameOpts...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", ErrInvalid, printable(err.Error(), maxMessage))
+	}
+	r := &registry{repo: repo, timeout: opt.Timeout, pause: opt.pause}
+	if r.timeout <= 0 {
+		r.timeout = defaultTimeout
+	}
+	if r.pause <= 0 {
+		r.pause = firstPause
+	}
+	err = r.attempt(ctx, "opening", func(ctx context.Context) error {
+		var err error
+		r.client, r.scheme, err = dial(ctx, repo, opt)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *registry) String() string { return Ref{Repository: r.repo.Name()}.String() }
+
+// passing marks an error after which the same request may succeed.
+type passing struct {
+	error
+	after time.Duration // what the server asked for, 0 if nothing
+}
+
+func (p *passing) Unwrap() error { return p.error }
+
+// attempt runs f until it succeeds or fails for good, at most attempts times,
+// and gives its error place, class and remedy. f has the request timeout.
+func (r *registry) attempt(ctx context.Context, what string, f func(context.Context) error) error {
+	return r.attemptFor(ctx, what, r.timeout, f)
+}
+
+func (r *registry) attemptFor(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
+	pause := r.pause
+	for try := 1; ; try++ {
+		one, cancel := context.WithTimeout(ctx, limit)
+		err := f(one)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		again := retryable(err)
+		if again == nil || try == attempts || ctx.Err() != nil {
+			return r.explain(ctx, what, err)
+		}
+		wait := max(pause, min(again.after, maxPause))
+		pause *= 4
+		select {
+		case <-ctx.Done():
+			return r.explain(ctx, what, err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// retryable returns how err passes, or nil if it will not.
+func retryable(err error) *passing {
+	var p *passing
+	if errors.As(err, &p) {
+		return p
+	}
+	var t *transport.Error
+	var u *url.Error
+	switch {
+	case errors.As(err, &t):
+		if t.StatusCode == http.StatusTooManyRequests || t.StatusCode == http.StatusRequestTimeout || t.StatusCode >= 500 {
+			return &passing{error: err}
+		}
+	case isClass(err), certificateProblem(err), errors.Is(err, errPolicy):
+	case errors.As(err, &u), errors.Is(err, io.ErrUnexpectedEOF):
+		return &passing{error: err}
+	}
+	return nil
+}
+
+// isClass reports whether err has one of our classes already.
+func isClass(err error) bool {
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrRefused) || errors.Is(err, ErrInvalid) ||
+		errors.Is(err, ErrExists) || errors.Is(err, ErrUnreachable)
+}
+
+// explain gives err its class and says what can be done.
+func (r *registry) explain(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %s: %w", r, what, context.Cause(ctx))
+	}
+	err = invalid(err)
+	if isClass(err) {
+		return fmt.Errorf("%s: %s: %w", r, what, err)
+	}
+	var t *transport.Error
+	if errors.As(err, &t) {
+		said := http.StatusText(t.StatusCode)
+		for _, d := range t.Errors {
+			said += ": " + string(d.Code) + " " + d.Message
+		}
+		said = printable(strconv.Itoa(t.StatusCode)+" "+said, maxMessage)
+		switch {
+		case t.StatusCode == http.StatusNotFound:
+			return fmt.Errorf("%s: %s: %w (%s)", r, what, ErrNotFound, said)
+		case t.StatusCode == http.StatusUnauthorized, t.StatusCode == http.StatusForbidden:
+			return fmt.Errorf("%s: %s: %w: %s: log in to %s with docker, crane or oras, or ask for the right", r, what, ErrRefused, said, r.repo.RegistryStr())
+		case t.StatusCode == http.StatusTooManyRequests, t.StatusCode == http.StatusRequestTimeout, t.StatusCode >= 500:
+			return fmt.Errorf("%s: %s: %w: %s: try again later", r, what, ErrUnreachable, said)
+		}
+		return fmt.Errorf("%s: %s: %w: %s", r, what, ErrRefused, said)
+	}
+	text := printable(err.Error(), maxMessage)
+	switch {
+	case errors.Is(err, errPolicy):
+		return fmt.Errorf("%s: %s: %w: %s", r, what, ErrRefused, text)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: %s: %w: no complete answer in time: try again later or raise the timeout", r, what, ErrUnreachable)
+	case certificateProblem(err):
+		return fmt.Errorf("%s: %s: %w: %s: check the host name, or name its certificate authority", r, what, ErrUnreachable, text)
+	}
+	return fmt.Errorf("%s: %s: %w: %s: check host, port and network", r, what, ErrUnreachable, text)
+}
+
+// request sends one request below /v2/<name>/ or to an absolute URL, and
+// returns the answer if its status is among ok. No body of an answer is longer
+// than limit.
+func (r *registry) request(ctx context.Context, method, target string, h http.Header, body io.Reader, size, limit int64, ok ...int) (*http.Response, error) {
+	u, err := url.Parse(target)
+	if err != nil {
+		return nil, fmt.Errorf("%w: address from the registry: %s", ErrInvalid, printable(err.Error(), maxMessage))
+	}
+	switch u.Host {
+	case "":
+		u = &url.URL{Scheme: r.scheme, Host: r.repo.RegistryStr(), Path: "/v2/" + r.repo.RepositoryStr() + "/" + u.Path, RawQuery: u.RawQuery}
+	case r.repo.RegistryStr():
+		u.Scheme = r.scheme // a registry behind a proxy may not know its own
+	}
+	req, err := http.NewRequestWithContext(withBodyLimit(ctx, limit), method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if h != nil {
+		req.Header = h
+	}
+	req.ContentLength = size
+	if size == 0 {
+		req.Body = nil
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := transport.CheckError(resp, ok...); err != nil {
+		resp.Body.Close()
+		return nil, withRetryAfter(err, resp)
+	}
+	return resp, nil
+}
+
+// withRetryAfter adds to a passing failure the pause that the server asks for.
+func withRetryAfter(err error, resp *http.Response) error {
+	if p := retryable(err); p != nil {
+		if s, perr := strconv.Atoi(resp.Header.Get("Retry-After")); perr == nil && s > 0 {
+			p.after = time.Duration(min(s, int(maxPause/time.Second))) * time.Second
+		}
+		return p
+	}
+	return err
+}
+
+// discard ends an answer whose body does not matter.
+func discard(resp *http.Response) {
+	io.Copy(io.Discard, resp.Body) // bounded by the transport; lets the connection be used again
+	resp.Body.Close()
+}
+
+var acceptManifest = TypeManifest + ", " + TypeIndex
+
+// getManifest reads the manifest or index at name, a tag or digest, and checks
+// that the answer's media type is the one that the bytes state.
+func (r *registry) getManifest(ctx context.Context, name string, limit int64) ([]byte, error) {
+	var b []byte
+	err := r.attempt(ctx, "manifest "+printable(name, 140), func(ctx context.Context) error {
+		resp, err := r.request(ctx, http.MethodGet, "manifests/"+name, http.Header{"Accept": {acceptManifest}}, nil, 0, limit, http.StatusOK)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.ContentLength > limit {
+			return fmt.Errorf("%w: manifest of %d bytes, limit %d", ErrInvalid, resp.ContentLength, limit)
+		}
+		if b, err = io.ReadAll(resp.Body); err != nil {
+			return err
+		}
+		stated, err := sniff(b)
+		if err != nil {
+			return err
+		}
+		header, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+		if err != nil || header != stated {
+			return fmt.Errorf("%w: manifest states %s, the answer's Content-Type is %q", ErrInvalid, stated, printable(resp.Header.Get("Content-Type"), 80))
+		}
+		return nil
+	})
+	return b, err
+}
+
+func (r *registry) Resolve(ctx context.Context, name string) (Descriptor, error) {
+	var want canon.Digest
+	if strings.Contains(name, ":") {
+		var err error
+		if want, err = canon.ParseDigest(name); err != nil {
+			return Descriptor{}, fmt.Errorf("%s: %w", r, invalid(err))
+		}
+	} else if !tagPattern.MatchString(name) {
+		return Descriptor{}, fmt.Errorf("%s: %w: %q is not a tag", r, ErrInvalid, printable(name, 140))
+	}
+	b, err := r.getManifest(ctx, name, MaxManifest)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	// The digest is that of the bytes received. The header that repeats it is not looked at.
+	d, err := manifestDescriptor(b)
+	if err == nil && !want.IsZero() && d.Digest != want {
+		err = fmt.Errorf("%w: %w: asked for %s, got %s", ErrInvalid, canon.ErrMismatch, want, d.Digest)
+	}
+	if err != nil {
+		return Descriptor{}, fmt.Errorf("%s: manifest %s: %w", r, name, err)
+	}
+	return d, nil
+}
+
+func (r *registry) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
+	limit := int64(MaxManifest)
+	if d.Size > 0 && d.Size < limit {
+		limit = d.Size
+	}
+	b, err := r.getManifest(ctx, d.Digest.String(), limit)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := checkManifest(b, d); err != nil {
+		return nil, fmt.Errorf("%s: manifest %s: %w", r, d.Digest, err)
+	}
+	return b, nil
+}
+
+// bodyTime is how long a body of n bytes may take.
+func (r *registry) bodyTime(n int64) time.Duration {
+	return r.timeout + time.Duration(n/minRate)*time.Second
+}
+
+func (r *registry) Blob(ctx context.Context, d Descriptor) (io.ReadCloser, error) {
+	what := "blob " + d.Digest.String()
+	// The deadline covers the reading, so its context outlives this call.
+	whole, cancel := context.WithTimeout(ctx, r.bodyTime(d.Size))
+	var resp *http.Response
+	err := r.attemptFor(ctx, what, r.bodyTime(d.Size), func(context.Context) error {
+		var err error
+		resp, err = r.request(whole, http.MethodGet, "blobs/"+d.Digest.String(), nil, nil, 0, d.Size, http.StatusOK)
+		if err != nil {
+			return err
+		}
+		if n := resp.ContentLength; n >= 0 && n != d.Size {
+			resp.Body.Close()
+			return fmt.Errorf("%w: %w: the answer has %d bytes, want %d", ErrInvalid, canon.ErrMismatch, n, d.Size)
+		}
+		return nil
+	})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &blobReader{
+		Reader: canon.NewReader(resp.Body, d.Digest, d.Size),
+		Closer: closerFunc(func() error { cancel(); return resp.Body.Close() }),
+		at:     func(err error) error { return r.explain(ctx, what, err) },
+	}, nil
+}
+
+type closerFunc func() error
+
+func (f closerFunc) Close() error { return f() }
+
+func (r *registry) PutBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
+	what := "blob " + d.Digest.String()
+	missing := false
+	err := r.attempt(ctx, what, func(ctx context.Context) error {
+		resp, err := r.request(ctx, http.MethodHead, "blobs/"+d.Digest.String(), nil, nil, 0, maxAnswer, http.StatusOK, http.StatusNotFound)
+		if err != nil {
+			return err
+		}
+		discard(resp)
+		missing = resp.StatusCode == http.StatusNotFound
+		return nil
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return r.attemptFor(ctx, what, r.bodyTime(d.Size), func(ctx context.Context) error {
+		resp, err := r.request(ctx, http.MethodPost, "blobs/uploads/", nil, nil, 0, maxAnswer, http.StatusAccepted)
+		if err != nil {
+			return err
+		}
+		discard(resp)
+		loc, err := resp.Location()
+		if err != nil {
+			return fmt.Errorf("%w: the registry does not say where to upload: %s", ErrRefused, printable(err.Error(), maxMessage))
+		}
+		q := loc.Query()
+		q.Set("digest", d.Digest.String())
+		loc.RawQuery = q.Encode()
+
+		rc, err := open()
+		if err != nil {
+			return err
+		}
+		defer rc.Close()
+		body := &bodyReader{r: canon.NewReader(rc, d.Digest, d.Size)}
+		h := http.Header{"Content-Type": {"application/octet-stream"}}
+		resp, err = r.request(ctx, http.MethodPut, loc.String(), h, body, d.Size, maxAnswer, http.StatusCreated)
+		if body.err != nil {
+			return body.err
+		}
+		if err != nil {
+			return err
+		}
+		discard(resp)
+		return nil
+	})
+}
+
+// bodyReader remembers why reading a request body failed, which the HTTP
+// client buries.
+type bodyReader struct {
+	r   io.Reader
+	err error
+}
+
+func (b *bodyReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		b.err = invalid(err)
+	}
+	return n, err
+}
+
+// put stores manifest bytes under a tag or digest, and reports whether the
+// registry says that it noted the subject.
+func (r *registry) put(ctx context.Context, name, mediaType string, b []byte) (noted bool, err error) {
+	err = r.attempt(ctx, "manifest "+name, func(ctx context.Context) error {
+		h := http.Header{"Content-Type": {mediaType}}
+		resp, err := r.request(ctx, http.MethodPut, "manifests/"+name, h, bytes.NewReader(b), int64(len(b)), maxAnswer, http.StatusCreated, http.StatusOK, http.StatusAccepted)
+		if err != nil {
+			return err
+		}
+		discard(resp)
+		noted = resp.Header.Get("OCI-Subject") != ""
+		return nil
+	})
+	return noted, err
+}
+
+func (r *registry) PutManifest(ctx context.Context, b []byte) (Descriptor, error) {
+	d, err := manifestDescriptor(b)
+	if err != nil {
+		return d, fmt.Errorf("%s: manifest: %w", r, err)
+	}
+	noted, err := r.put(ctx, d.Digest.String(), d.MediaType, b)
+	if err != nil || d.MediaType != TypeManifest {
+		return d, err
+	}
+	m, err := decodeManifest(b)
+	if err != nil || m.Subject == nil {
+		return d, err
+	}
+	return d, r.refer(ctx, m, d, noted)
+}
+
+func (r *registry) Tag(ctx context.Context, tag string, d Descriptor) error {
+	if !tagPattern.MatchString(tag) {
+		return fmt.Errorf("%s: %w: %q is not a tag", r, ErrInvalid, printable(tag, 140))
+	}
+	b, err := r.Manifest(ctx, Descriptor{Digest: d.Digest})
+	if err != nil {
+		return err
+	}
+	mediaType, err := sniff(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	_, err = r.put(ctx, tag, mediaType, b)
+	return err
+}
+
+func (r *registry) Referrers(ctx context.Context, d canon.Digest) ([]Descriptor, bool, error) {
+	found, native, err := r.listed(ctx, d)
+	if err == nil && !native {
+		found, err = r.fallback(ctx, d)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return found.list, found.complete, nil
+}
+
+// listed asks the referrers API. native is false where there is none.
+func (r *registry) listed(ctx context.Context, d canon.Digest) (found referrerList, native bool, err error) {
+	found.complete = true
+	target := "referrers/" + d.String()
+	for page := 0; target != ""; page++ {
+		if page == MaxReferrerPages || len(found.list) == MaxReferrers {
+			found.complete = false
+			break
+		}
+		next := ""
+		err := r.attempt(ctx, "referrers of "+d.String(), func(ctx context.Context) error {
+			resp, err := r.request(ctx, http.MethodGet, target, http.Header{"Accept": {TypeIndex}}, nil, 0, MaxManifest, http.StatusOK)
+			var t *transport.Error
+			if errors.As(err, &t) && page == 0 && t.StatusCode >= 400 && t.StatusCode < 500 &&
+				t.StatusCode != http.StatusUnauthorized && t.StatusCode != http.StatusForbidden && retryable(err) == nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if ct, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); page == 0 && (err != nil || ct != TypeIndex) {
+				return nil
+			}
+			native = true
+			b, err := io.ReadAll(resp.Body)
+			if errors.Is(err, errBodyTooLong) {
+				found.complete = false
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			found.addIndex(b)
+			next = nextPage(resp)
+			return nil
+		})
+		if err != nil {
+			return found, native, err
+		}
+		target = next
+	}
+	return found, native, nil
+}
+
+// nextPage returns the address of the next page from an answer's Link header, ""
+// if there is none. Only the registry itself is asked.
+func nextPage(resp *http.Response) string {
+	for _, link := range resp.Header.Values("Link") {
+		target, params, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(link), "<"), ">")
+		if !ok || !strings.Contains(strings.ReplaceAll(params, " ", ""), `rel="next"`) {
+			continue
+		}
+		if u, err := resp.Request.URL.Parse(target); err == nil && u.Host == resp.Request.URL.Host {
+			return u.String()
+		}
+	}
+	return ""
+}
+
+// fallback reads the index at the fallback tag.
+func (r *registry) fallback(ctx context.Context, d canon.Digest) (referrerList, error) {
+	found := referrerList{complete: true}
+	b, err := r.getManifest(ctx, referrersTag(d), MaxManifest)
+	switch {
+	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrInvalid):
+		found.complete = false
+	case err != nil:
+		return found, err
+	default:
+		found.addIndex(b)
+	}
+	return found, nil
+}
+
+// refer makes sure that m, stored as d, is listed among the referrers of its
+// subject, and returns nil only once it has been read back.
+//
+// Where the registry has no referrers API, the index at the fallback tag is
+// read, extended and written back. There is no way to do that in one step, so two
+// writers can lose each other's entry: then it is done again.
+func (r *registry) refer(ctx context.Context, m manifest, d Descriptor, noted bool) error {
+	subject := m.Subject.Digest
+	what := "referrers of " + subject.String()
+	pause := r.pause
+	for try := 0; ; try++ {
+		found, native, err := r.listed(ctx, subject)
+		if err != nil {
+			return err
+		}
+		present := slices.ContainsFunc(found.list, func(o Descriptor) bool { return o.Digest == d.Digest }) || native && !found.complete
+		var entries []jsontext.Value
+		if !native && !noted {
+			if entries, present, err = r.fallbackEntries(ctx, subject, d.Digest); err != nil {
+				return err
+			}
+		}
+		if present {
+			return nil
+		}
+		if try == attempts {
+			return fmt.Errorf("%s: %s: %w: the entry is missing each time the list is read back: let other writers finish and try again", r, what, ErrUnreachable)
+		}
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return r.explain(ctx, what, ctx.Err())
+			case <-time.After(pause):
+			}
+			pause *= 4
+		}
+		if native || noted {
+			continue // the registry keeps the list, perhaps with a delay
+		}
+		b, err := appendReferrer(entries, m, d)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", r, what, err)
+		}
+		if _, err := r.put(ctx, referrersTag(subject), TypeIndex, b); err != nil {
+			return err
+		}
+	}
+}
+
+// fallbackEntries returns the entries of the index at the fallback tag as they
+// stand there, and whether digest is among them. An index that cannot be read
+// counts as empty: it is of no use to anyone.
+func (r *registry) fallbackEntries(ctx context.Context, subject, digest canon.Digest) (entries []jsontext.Value, present bool, err error) {
+	b, err := r.getManifest(ctx, referrersTag(subject), MaxManifest)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrInvalid) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	var idx struct {
+		Manifests []jsontext.Value `json:"manifests"`
+	}
+	if json.Unmarshal(b, &idx) != nil {
+		return nil, false, nil
+	}
+	list, _ := decodeIndex(b)
+	return idx.Manifests, slices.ContainsFunc(list, func(o Descriptor) bool { return o.Digest == digest }), nil
+}
+
+// appendReferrer returns a referrers index of entries and the manifest m, d.
+func appendReferrer(entries []jsontext.Value, m manifest, d Descriptor) ([]byte, error) {
+	if d.ArtifactType = m.ArtifactType; d.ArtifactType == "" {
+		d.ArtifactType = m.Config.MediaType
+	}
+	d.Annotations = m.Annotations
+	e, err := canon.Marshal(d)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(struct {
+		SchemaVersion int              `json:"schemaVersion"`
+		MediaType     string           `json:"mediaType"`
+		Manifests     []jsontext.Value `json:"manifests"`
+	}{2, TypeIndex, append(entries, e)}, json.Deterministic(true))
+	if err == nil && len(b) > MaxManifest {
+		err = fmt.Errorf("%w: the list would have %d bytes, limit %d", ErrRefused, len(b), MaxManifest)
+	}
+	return b, err
+}

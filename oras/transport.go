@@ -1,0 +1,266 @@
+package oras
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/net/publicsuffix"
+)
+
+// errPolicy: the registry wants us to do what we do not do for a registry.
+var errPolicy = errors.New("not done for a registry")
+
+// errBodyTooLong: an answer has more bytes than were asked for.
+var errBodyTooLong = fmt.Errorf("%w: the answer is longer than its limit", ErrInvalid)
+
+// dial asks the registry how to authenticate, gets a token where one is
+// needed, and returns a client for the repository.
+func dial(ctx context.Context, repo name.Repository, opt Options) (*http.Client, string, error) {
+	agent := opt.UserAgent
+	if agent == "" {
+		agent = "bhtrain"
+	}
+	rt := transport.NewUserAgent(newGuard(repo.Registry, opt), agent)
+	ping, err := transport.Ping(ctx, repo.Registry, rt)
+	if err != nil {
+		return nil, "", err
+	}
+	scheme := "https"
+	if ping.Insecure {
+		scheme = "http"
+	}
+	auth := authn.Anonymous
+	if !opt.Anonymous {
+		keys := opt.keychain
+		if keys == nil {
+			keys = authn.DefaultKeychain
+		}
+		if auth, err = authn.Resolve(ctx, keys, repo); err != nil {
+			return nil, "", fmt.Errorf("%w: credentials for %s: %s", ErrRefused, repo.RegistryStr(), printable(err.Error(), maxMessage))
+		}
+	}
+	token := &transport.Token{}
+	if strings.EqualFold(ping.Scheme, "bearer") {
+		// The registry names the server that gets the password.
+		if realm := ping.Parameters["realm"]; auth != authn.Anonymous && !samePlace(repo.RegistryStr(), realm) {
+			return nil, "", fmt.Errorf("%w: %s asks to send its credentials to %q, which is another site: log out of it to go on without them",
+				errPolicy, repo.RegistryStr(), printable(realm, 80))
+		}
+		scope := repo.Scope(transport.PullScope)
+		if opt.Write {
+			scope = repo.Scope(transport.PushScope)
+		}
+		if token, err = transport.Exchange(ctx, repo.Registry, auth, rt, []string{scope}, ping); err != nil {
+			return nil, "", err
+		}
+		if token.Token == "" {
+			token.Token = token.AccessToken
+		}
+	}
+	rt, err = transport.FromToken(repo.Registry, auth, rt, ping, token)
+	if err != nil {
+		return nil, "", err
+	}
+	return &http.Client{Transport: rt, CheckRedirect: checkRedirect}, scheme, nil
+}
+
+// samePlace reports whether a token server is the registry itself or belongs
+// to the same registrable domain (auth.example.org for registry.example.org).
+func samePlace(registry, realm string) bool {
+	u, err := url.Parse(realm)
+	if err != nil {
+		return false
+	}
+	if u.Host == registry {
+		return true
+	}
+	host, _, err := net.SplitHostPort(registry)
+	if err != nil {
+		host = registry
+	}
+	if net.ParseIP(host) != nil {
+		return false
+	}
+	a, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(host))
+	if err != nil {
+		return false
+	}
+	b, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(u.Hostname()))
+	return err == nil && a == b
+}
+
+// checkRedirect lets reading requests, and no others, be sent elsewhere. The
+// guard judges the target; credentials are added for the registry alone.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) > maxRedirects:
+		return fmt.Errorf("%w: more than %d redirects", errPolicy, maxRedirects)
+	case via[0].Method != http.MethodGet && via[0].Method != http.MethodHead:
+		return fmt.Errorf("%w: redirect of a %s", errPolicy, via[0].Method)
+	}
+	return nil
+}
+
+// guard is under everything that is sent, token requests and redirects
+// included. It refuses unencrypted connections and addresses inside the own
+// network unless they are the registry's, and cuts off over-long bodies.
+type guard struct {
+	inner *http.Transport
+	host  string // of the registry
+	http  bool   // plain HTTP is allowed to it
+}
+
+func newGuard(reg name.Registry, opt Options) *guard {
+	g := &guard{host: strings.ToLower(reg.RegistryStr()), http: opt.PlainHTTP || isLoopback(reg.RegistryStr())}
+	plain := &net.Dialer{Timeout: dialTimeout}
+	outside := &net.Dialer{Timeout: dialTimeout, Control: func(_, address string, _ syscall.RawConn) error {
+		ap, err := netip.ParseAddrPort(address)
+		if err != nil || !isPublic(ap.Addr()) {
+			return fmt.Errorf("%w: connecting to %s, an address of the own network", errPolicy, printable(address, 80))
+		}
+		return nil
+	}}
+	named := map[string]bool{}
+	for _, scheme := range []string{"https", "http"} {
+		u := &url.URL{Scheme: scheme, Host: g.host}
+		named[hostPort(u)] = true
+		// A proxy is named by the operator, not by the registry.
+		if p, err := http.ProxyFromEnvironment(&http.Request{URL: u}); err == nil && p != nil {
+			named[hostPort(p)] = true
+		}
+	}
+	g.inner = &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if named[strings.ToLower(address)] {
+				return plain.DialContext(ctx, network, address)
+			}
+			return outside.DialContext(ctx, network, address)
+		},
+		TLSClientConfig:        &tls.Config{RootCAs: opt.RootCAs, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    dialTimeout,
+		ForceAttemptHTTP2:      true,
+		MaxResponseHeaderBytes: maxAnswer,
+		MaxIdleConnsPerHost:    4,
+		IdleConnTimeout:        15 * time.Second,
+		DisableCompression:     true, // bytes are hashed and bounded as they are sent
+	}
+	return g
+}
+
+// hostPort is the address that net/http dials for u.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+	}
+	return strings.ToLower(net.JoinHostPort(u.Hostname(), port))
+}
+
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	switch {
+	case req.URL.Scheme == "https":
+	case req.URL.Scheme == "http" && g.http:
+	case strings.EqualFold(req.URL.Host, g.host):
+		return nil, fmt.Errorf("no encrypted connection to %s: allow plain HTTP if it is meant", printable(g.host, 80))
+	default:
+		return nil, fmt.Errorf("%w: unencrypted connection to %s", errPolicy, printable(req.URL.Host, 80))
+	}
+	resp, err := g.inner.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	limit := int64(maxAnswer)
+	if n, ok := req.Context().Value(bodyLimitKey{}).(int64); ok && resp.StatusCode == http.StatusOK {
+		limit = max(limit, n) // a token, fetched on the way, must fit too
+	}
+	resp.Body = &boundedBody{resp.Body, limit}
+	return resp, nil
+}
+
+type bodyLimitKey struct{}
+
+// withBodyLimit bounds the body of a successful answer to n bytes if that is
+// more than maxAnswer. All other bodies are bounded by maxAnswer.
+func withBodyLimit(ctx context.Context, n int64) context.Context {
+	return context.WithValue(ctx, bodyLimitKey{}, n)
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if int64(n) > b.left {
+		return 0, errBodyTooLong
+	}
+	b.left -= int64(n)
+	return n, err
+}
+
+// isLoopback reports whether a registry is named by a loopback address or a
+// localhost name.
+func isLoopback(registry string) bool {
+	host, _, err := net.SplitHostPort(registry)
+	if err != nil {
+		host = strings.Trim(registry, "[]")
+	}
+	host = strings.ToLower(host)
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// notPublic are the blocks, beyond those that package netip knows, that are not
+// addresses of the public internet (IANA special-purpose registries). The last
+// two embed IPv4 addresses.
+var notPublic = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("192.0.0.0/24"),
+	netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("240.0.0.0/4"),
+	netip.MustParsePrefix("64:ff9b::/96"),
+	netip.MustParsePrefix("2002::/16"),
+}
+
+func isPublic(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
+		return false
+	}
+	for _, p := range notPublic {
+		if p.Contains(ip) {
+			return false
+		}
+	}
+	return true
+}
+
+// certificateProblem reports whether TLS failed over the server's identity,
+// which trying again will not mend.
+func certificateProblem(err error) bool {
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	var verify *tls.CertificateVerificationError
+	return errors.As(err, &unknown) || errors.As(err, &invalid) || errors.As(err, &host) || errors.As(err, &verify)
+}
