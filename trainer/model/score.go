@@ -146,27 +146,54 @@ func (s *Scorer) sums(dst []int32, x, slots []float32) {
 	}
 
 	copy(dst, s.bias)
-	nodes := s.nodes
-	for i := range s.groups {
-		g := &s.groups[i]
-		a, b, c, d := int(g.root[0]), int(g.root[1]), int(g.root[2]), int(g.root[3])
-		e, f, h, k := int(g.root[4]), int(g.root[5]), int(g.root[6]), int(g.root[7])
-		for level := g.depth; level > 0; level-- {
+	if len(dst) == 1 {
+		dst[0] += sumOne(s.nodes, slots, s.groups)
+	} else {
+		addMany(dst, s.nodes, slots, s.groups, first)
+	}
+}
+
+// sumOne returns the sum of all trees of an ensemble with one target.
+func sumOne(nodes []flat, slots []float32, groups []group) int32 {
+	sum := int32(0)
+	for i := range groups {
+		r := &groups[i].root
+		a, b, c, d := int(r[0]), int(r[1]), int(r[2]), int(r[3])
+		e, f, g, h := int(r[4]), int(r[5]), int(r[6]), int(r[7])
+		for level := groups[i].depth; level > 0; level-- {
 			a = follow(nodes, slots, a)
 			b = follow(nodes, slots, b)
 			c = follow(nodes, slots, c)
 			d = follow(nodes, slots, d)
 			e = follow(nodes, slots, e)
 			f = follow(nodes, slots, f)
+			g = follow(nodes, slots, g)
 			h = follow(nodes, slots, h)
-			k = follow(nodes, slots, k)
 		}
-		if len(dst) == 1 {
-			dst[0] += int32(nodes[a].threshold) + int32(nodes[b].threshold) + int32(nodes[c].threshold) + int32(nodes[d].threshold) +
-				int32(nodes[e].threshold) + int32(nodes[f].threshold) + int32(nodes[h].threshold) + int32(nodes[k].threshold)
-			continue
+		sum += int32(nodes[a].threshold) + int32(nodes[b].threshold) + int32(nodes[c].threshold) + int32(nodes[d].threshold) +
+			int32(nodes[e].threshold) + int32(nodes[f].threshold) + int32(nodes[g].threshold) + int32(nodes[h].threshold)
+	}
+	return sum
+}
+
+// addMany adds every tree to the target of its leaf; first is the slot of
+// target 0.
+func addMany(dst []int32, nodes []flat, slots []float32, groups []group, first int) {
+	for i := range groups {
+		r := &groups[i].root
+		a, b, c, d := int(r[0]), int(r[1]), int(r[2]), int(r[3])
+		e, f, g, h := int(r[4]), int(r[5]), int(r[6]), int(r[7])
+		for level := groups[i].depth; level > 0; level-- {
+			a = follow(nodes, slots, a)
+			b = follow(nodes, slots, b)
+			c = follow(nodes, slots, c)
+			d = follow(nodes, slots, d)
+			e = follow(nodes, slots, e)
+			f = follow(nodes, slots, f)
+			g = follow(nodes, slots, g)
+			h = follow(nodes, slots, h)
 		}
-		for _, at := range [8]int{a, b, c, d, e, f, h, k} {
+		for _, at := range [8]int{a, b, c, d, e, f, g, h} {
 			n := &nodes[at]
 			dst[int(n.slot)-first] += int32(n.threshold)
 		}
