@@ -29,6 +29,7 @@ const (
 	CheckFiles      = "release.files"      // it has exactly the five files, each with its size and digest, and release.json keeps its format
 	CheckSize       = "release.size"       // optional: not above the policy's max_bytes
 	CheckProduct    = "product"            // release.json names the policy's product
+	CheckBundles    = "bundles"            // optional: all that the store has about the release was looked at; fails only when none of it was enough
 	CheckSignature  = "signature"          // a bundle carries a signature that a trusted key made over its payload
 	CheckSigner     = "signer"             // that key is a publisher's
 	CheckType       = "provenance.type"    // the signed payload is a training provenance
@@ -51,7 +52,7 @@ var releaseChecks = []struct {
 	mandatory bool
 }{
 	{CheckManifest, true}, {CheckFiles, true}, {CheckSize, false}, {CheckProduct, true},
-	{CheckSignature, true}, {CheckSigner, true}, {CheckType, true}, {CheckSubject, true}, {CheckSaid, true},
+	{CheckBundles, false}, {CheckSignature, true}, {CheckSigner, true}, {CheckType, true}, {CheckSubject, true}, {CheckSaid, true},
 	{CheckNumber, true}, {CheckRecipe, true}, {CheckDataset, true}, {CheckBuilder, false}, {CheckAllowed, false},
 	{CheckNotOlder, false}, {CheckFreshness, false}, {CheckReproduced, false},
 }

@@ -10,6 +10,8 @@ package verify
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -49,6 +51,54 @@ func New(p Policy) (*Verifier, error) {
 // Policy returns the policy that v judges by.
 func (v *Verifier) Policy() Policy { return v.policy }
 
+// Release judges the release in store whose manifest has the given digest. It
+// pulls the release, looks at the bundles given by hand, and when none of them
+// is enough at those in the store: under the provenance tag of the release,
+// which no flood of referrers can hide, and among its referrers.
+//
+// Findings are data: a release that is damaged, unsigned or not trusted gives a
+// verdict that does not pass, and no error. An error means that no verdict was
+// reached: the release is not there, the store could not be asked, or ctx
+// ended. The artifact is returned only with a verdict that passes.
+func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.Digest, bundles ...[]byte) (*Verdict, *oras.Artifact, error) {
+	if _, err := store.Manifest(ctx, oras.Descriptor{Digest: digest}); err != nil {
+		if !errors.Is(err, oras.ErrInvalid) {
+			return nil, nil, err
+		}
+		r := v.newReport(digest)
+		r.fail(CheckManifest, "", digest.String(), err.Error())
+		return r, nil, nil
+	}
+	a, err := oras.Pull(ctx, store, digest)
+	if err != nil {
+		if !errors.Is(err, oras.ErrInvalid) {
+			return nil, nil, err
+		}
+		r := v.newReport(digest)
+		r.pass(CheckManifest, digest.String())
+		r.fail(CheckFiles, "", "the four models and release.json, unchanged", err.Error())
+		return r, nil, nil
+	}
+	if len(bundles) > 0 {
+		if r := v.Judge(a, bundles...); r.Pass() {
+			return r, a, nil
+		}
+	}
+	list, err := oras.Bundles(ctx, store, digest, oras.ProvenanceTag(digest))
+	if err != nil {
+		return nil, nil, err
+	}
+	all := slices.Clone(bundles)
+	for _, b := range list.Bundles {
+		all = append(all, b.Data)
+	}
+	r := v.judge(a, all, len(list.Skipped), list.Complete)
+	if !r.Pass() {
+		return r, nil, nil
+	}
+	return r, a, nil
+}
+
 // Judge returns the verdict about a release that was pulled, from the bundles
 // that were found for it, in any order. It does no input or output, and what
 // it returns depends on its arguments and the policy alone.
@@ -57,12 +107,30 @@ func (v *Verifier) Policy() Policy { return v.policy }
 // ones included, never change whether the verdict passes. Of several that do,
 // and of several that do not, the same one is reported in any order.
 func (v *Verifier) Judge(a *oras.Artifact, bundles ...[]byte) *Verdict {
+	return v.judge(a, bundles, 0, true)
+}
+
+// judge is Judge, told how many referrers were no bundles and whether all
+// were seen.
+func (v *Verifier) judge(a *oras.Artifact, bundles [][]byte, skipped int, complete bool) *Verdict {
 	r := v.newReport(a.Digest)
 	r.pass(CheckManifest, a.Digest.String())
 	r.pass(CheckFiles, fmt.Sprintf("%d files, %d bytes", len(a.Models)+1, sizeOf(a)))
 	r.Product, r.Number, r.Dataset = a.Release.Product, a.Release.Number, a.Release.Dataset
 	v.judgeRelease(r, a)
 	v.judgeBundles(r, a, bundles)
+	seen := fmt.Sprintf("%d looked at", r.Bundles)
+	if skipped > 0 {
+		seen += fmt.Sprintf(", %d referrers that are none left aside", skipped)
+	}
+	switch {
+	case complete:
+		r.pass(CheckBundles, seen)
+	case r.Pass():
+		r.skip(CheckBundles, seen+"; there may be more in the store, and one that meets all demands was found")
+	default:
+		r.fail(CheckBundles, seen, "", "there may be more in the store than could be read, and a good one among them")
+	}
 	r.Verified = r.Pass()
 	return r
 }

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/verify"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"bhverify": main})
+}
+
+// The scripts have three commands of their own:
+//
+//	public NAME FILE             write the public key of the signer NAME
+//	release DIR [key=value ...]  put a release into a layout directory; signer= (none: unsigned),
+//	                             number=, product=, dataset=, builder=, about= (number of the release
+//	                             that the statement speaks about), bundle= (write it to this file,
+//	                             not to the store); sets the variables DIGEST and DATASET
+//	damage DIR FILE              change one byte of a file of the last release in DIR
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"public": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(publicKey(ts, args[0]).PEM()), 0o644))
+			},
+			"release": putRelease,
+			"damage":  damage,
+		},
+	})
+}
+
+// privateKey is a key that follows from its owner's name.
+func privateKey(ts *testscript.TestScript, name string) *ecdsa.PrivateKey {
+	seed := sha256.Sum256([]byte(name))
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), seed[:])
+	ts.Check(err)
+	return key
+}
+
+func publicKey(ts *testscript.TestScript, name string) verify.Key {
+	key, err := verify.NewKey(&privateKey(ts, name).PublicKey)
+	ts.Check(err)
+	return key
+}
+
+func pack(ts *testscript.TestScript, product string, number int64, dataset string) *oras.Artifact {
+	var models []oras.File
+	for _, name := range oras.ModelFiles {
+		models = append(models, oras.File{Name: name, Data: []byte("bytes of " + name)})
+	}
+	a, err := oras.Pack(oras.Release{
+		Product: product, Number: number, Dataset: canon.Sum([]byte(dataset)),
+		Recipe: jsontext.Value(`{"seed":7}`), Features: jsontext.Value(`{}`), Scoring: jsontext.Value(`{}`), Metrics: jsontext.Value(`{}`),
+	}, models)
+	ts.Check(err)
+	return a
+}
+
+func putRelease(ts *testscript.TestScript, _ bool, args []string) {
+	set := map[string]string{"number": "12", "product": "shop", "dataset": "d", "builder": "https://example.org/builder"}
+	for _, kv := range args[1:] {
+		k, v, _ := strings.Cut(kv, "=")
+		set[k] = v
+	}
+	number := func(key string) int64 {
+		n, err := strconv.ParseInt(set[key], 10, 64)
+		ts.Check(err)
+		return n
+	}
+	ctx := context.Background()
+	store, err := oras.Open(ctx, oras.Ref{Layout: ts.MkAbs(args[0])}, oras.Options{Write: true})
+	ts.Check(err)
+	a := pack(ts, set["product"], number("number"), set["dataset"])
+	ts.Check(oras.Push(ctx, store, a))
+	ts.Check(store.Tag(ctx, oras.TagLatest, a.Descriptor()))
+	ts.Setenv("DIGEST", a.Digest.String())
+	ts.Setenv("DATASET", a.Release.Dataset.String())
+	if set["signer"] == "" {
+		return
+	}
+	about := a
+	if set["about"] != "" {
+		about = pack(ts, set["product"], number("about"), set["dataset"])
+	}
+	statement, err := verify.NewProvenance(set["product"], about.Digest, verify.Provenance{
+		BuildDefinition: verify.BuildDefinition{
+			BuildType:            verify.BuildTypeTrain,
+			ExternalParameters:   verify.Parameters{Product: about.Release.Product, Release: about.Release.Number, Recipe: about.Release.Recipe},
+			ResolvedDependencies: []verify.Resource{{Name: verify.DependencyDataset, Digest: verify.Digests(about.Release.Dataset)}},
+		},
+		RunDetails: verify.RunDetails{Builder: verify.Builder{ID: set["builder"]}},
+	})
+	ts.Check(err)
+	payload, err := statement.Encode()
+	ts.Check(err)
+	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(verify.PayloadType), verify.PayloadType, len(payload), payload))
+	sig, err := ecdsa.SignASN1(rand.Reader, privateKey(ts, set["signer"]), sum[:])
+	ts.Check(err)
+	bundle := fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{"hint":""}},"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q}]}}`,
+		verify.BundleMediaType, base64.StdEncoding.EncodeToString(payload), verify.PayloadType, base64.StdEncoding.EncodeToString(sig))
+	if set["bundle"] != "" {
+		ts.Check(os.WriteFile(ts.MkAbs(set["bundle"]), bundle, 0o644))
+		return
+	}
+	_, err = oras.AttachBundle(ctx, store, a.Descriptor(), bundle, verify.PredicateProvenance, oras.ProvenanceTag(a.Digest), time.Time{})
+	ts.Check(err)
+}
+
+func damage(ts *testscript.TestScript, _ bool, args []string) {
+	want := []byte("bytes of " + args[1])
+	blobs := filepath.Join(ts.MkAbs(args[0]), "blobs", "sha256")
+	entries, err := os.ReadDir(blobs)
+	ts.Check(err)
+	for _, e := range entries {
+		path := filepath.Join(blobs, e.Name())
+		b, err := os.ReadFile(path)
+		ts.Check(err)
+		if bytes.Equal(b, want) || args[1] == "manifest" && "sha256:"+e.Name() == ts.Getenv("DIGEST") {
+			b[3] ^= 1
+			ts.Check(os.Remove(path))
+			ts.Check(os.WriteFile(path, b, 0o644))
+			return
+		}
+	}
+	ts.Fatalf("%s is not in %s", args[1], args[0])
+}
