@@ -180,9 +180,8 @@ func (a App) dispatch(ctx context.Context, call *Call, args []string) error {
 	}
 	call.Format = "text"
 	if f := fs.Lookup("format"); f != nil {
-		call.Format = f.Value.String()
-		if call.Format != "text" && call.Format != "json" {
-			return Usagef("--format %q: want text or json", call.Format)
+		if v, ok := f.Value.(*format); ok {
+			call.Format = string(*v)
 		}
 	}
 	level := slog.LevelInfo
@@ -198,7 +197,20 @@ func (a App) dispatch(ctx context.Context, call *Call, args []string) error {
 
 // Format declares --format, which Call.Format then holds.
 func Format(fs *pflag.FlagSet) {
-	fs.String("format", "text", "output format: text or json")
+	v := format("text")
+	fs.Var(&v, "format", "output format: text or json")
+}
+
+type format string
+
+func (f *format) String() string { return string(*f) }
+func (f *format) Type() string   { return "string" }
+func (f *format) Set(s string) error {
+	if s != "text" && s != "json" {
+		return errors.New("want text or json")
+	}
+	*f = format(s)
+	return nil
 }
 
 func (a App) usage(w io.Writer) {

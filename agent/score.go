@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/battle-hardened-ai/bhtrain/dataset/feature"
+	"github.com/battle-hardened-ai/bhtrain/dataset/record"
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/trainer/model"
+)
+
+// Scorer is a loaded release. It is immutable and may be used by many
+// goroutines, each with Sessions of its own.
+type Scorer struct {
+	release canon.Digest
+	extract *feature.Extractor
+	set     *model.Set
+	privacy record.Privacy
+}
+
+// Release is the manifest digest of the loaded release.
+func (s *Scorer) Release() canon.Digest { return s.release }
+
+// Classes are the names of the classes, in the order of model.Scores.Probabilities.
+func (s *Scorer) Classes() []string { return s.set.Classes() }
+
+// Session is a run of records with a history of its own. It is for one
+// goroutine.
+type Session struct {
+	s       *Scorer
+	tracker *feature.Tracker
+	vector  [feature.Dim]float32
+	scores  model.Scores
+}
+
+// Session returns a session without any history.
+func (s *Scorer) Session() *Session {
+	return &Session{s: s, tracker: s.extract.NewTracker()}
+}
+
+// Vector returns the features of r, given the records that the session saw
+// before, and adds r to the history. The slice is reused by the next call.
+func (x *Session) Vector(r *record.Record) []float32 {
+	x.s.extract.Vector(x.vector[:], r, x.tracker)
+	return x.vector[:]
+}
+
+// Score is Vector and what the models say about it. The scores are reused by
+// the next call.
+func (x *Session) Score(r *record.Record) *model.Scores {
+	x.s.set.Score(x.Vector(r), &x.scores)
+	return &x.scores
+}
+
+// Finding is one line of output. Exactly one of Class, Skipped and Error is
+// set.
+type Finding struct {
+	Line          int64          `json:"line"` // of the input, from 1
+	Class         string         `json:"class,omitzero"`
+	Probabilities jsontext.Value `json:"probabilities,omitzero"` // class to probability, 0 to 1, in the order of the classes
+	Anomaly       *Anomaly       `json:"anomaly,omitzero"`
+	Reputation    jsontext.Value `json:"reputation,omitzero"`        // 0 to 1, the probability that the address is bad, or null
+	Reason        string         `json:"reputation_reason,omitzero"` // why Reputation is null
+	Skipped       string         `json:"skipped,omitzero"`           // well-formed, but no network event: why
+	Error         string         `json:"error,omitzero"`             // not a record: why
+	Release       canon.Digest   `json:"release"`
+}
+
+// Anomaly is what the anomaly detector says: the score, 0 to 1, higher is
+// stranger, and whether it is an alarm.
+type Anomaly struct {
+	Score float32 `json:"score"`
+	Flag  bool    `json:"flag"`
+}
+
+// Count says how many rows a stream had of each kind.
+type Count struct {
+	Scored, Skipped, Bad int64
+}
+
+// Stream reads rows of the given kind and writes one JSON line for each, in
+// their order, with one fresh session for all. A bad row gives a line with an
+// error and the rest goes on. Memory is bounded by the length of a row.
+//
+// An error means that the input could not be read further, the output not be
+// written, or ctx ended; the lines before it are written.
+func (s *Scorer) Stream(ctx context.Context, in io.Reader, out io.Writer, kind record.Kind, opt record.Options) (Count, error) {
+	var n Count
+	opt.Privacy = s.privacy
+	w := bufio.NewWriterSize(out, 1<<16)
+	enc := jsontext.NewEncoder(w, json.Deterministic(true))
+	write := func(f *Finding) error {
+		f.Release = s.release
+		return json.MarshalEncode(enc, f)
+	}
+	var broken error
+	opt.Skipped = func(line int64, reason string) {
+		n.Skipped++
+		if err := write(&Finding{Line: line, Skipped: reason}); broken == nil {
+			broken = err
+		}
+	}
+	rd, err := record.NewReader(in, kind, opt)
+	if err != nil {
+		return n, err
+	}
+	x := s.Session()
+	var rec record.Record
+	var f Finding
+	var row *record.RowError
+	for {
+		err := rd.Next(&rec)
+		if broken != nil {
+			return n, broken
+		}
+		switch {
+		case err == io.EOF:
+			return n, w.Flush()
+		case errors.As(err, &row):
+			n.Bad++
+			f = Finding{Line: row.Line, Error: row.Reason}
+			if row.Detail != "" {
+				f.Error += ": " + row.Detail
+			}
+		case err != nil:
+			return n, errors.Join(w.Flush(), err)
+		default:
+			n.Scored++
+			x.finding(&f, &rec)
+			f.Line = rd.Line()
+		}
+		if err := write(&f); err != nil {
+			return n, err
+		}
+		if err := ctx.Err(); err != nil {
+			return n, errors.Join(w.Flush(), err)
+		}
+	}
+}
+
+// finding scores r into f.
+func (x *Session) finding(f *Finding, r *record.Record) {
+	scores := x.Score(r)
+	classes := x.s.set.Classes()
+	*f = Finding{
+		Class:         classes[scores.Class],
+		Probabilities: f.Probabilities[:0],
+		Anomaly:       &Anomaly{scores.Anomaly, scores.Flag},
+		Reputation:    f.Reputation[:0],
+	}
+	b := append(f.Probabilities, '{')
+	for i, name := range classes {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b, _ = jsontext.AppendQuote(b, name) // class names are ASCII
+		b = appendFloat(append(b, ':'), scores.Probabilities[i])
+	}
+	f.Probabilities = append(b, '}')
+	switch {
+	case r.Address == "":
+		f.Reputation, f.Reason = append(f.Reputation, "null"...), "the record has no address"
+	case r.Time == record.NoTime:
+		f.Reputation, f.Reason = append(f.Reputation, "null"...), "the record has no time"
+	default:
+		f.Reputation = appendFloat(f.Reputation, scores.Reputation)
+	}
+}
+
+// appendFloat appends the shortest decimal that reads back as x.
+func appendFloat(b []byte, x float32) []byte {
+	return strconv.AppendFloat(b, float64(x), 'g', -1, 32)
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"fmt"
+	"math/big"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/battle-hardened-ai/bhtrain/dataset"
+	"github.com/battle-hardened-ai/bhtrain/dataset/record"
+	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/pipeline"
+	"github.com/battle-hardened-ai/bhtrain/trainer"
+	"github.com/battle-hardened-ai/bhtrain/verify"
+)
+
+// inputFlags are the flags that name raw files and say how to read them.
+type inputFlags struct {
+	fs         *pflag.FlagSet
+	paths      map[dataset.Source]*[]string
+	maxBad     *string
+	address    *string
+	addressKey *string
+	redaction  *int
+}
+
+var sourceHelp = map[dataset.Source]string{
+	"exploitdb": "ExploitDB index, files_exploits.csv or the older files.csv",
+	"attacks":   "attack records: JSON array or JSON lines",
+	"honeypot":  "honeypot log, JSON array or JSON lines",
+	"cowrie":    "Cowrie honeypot log, JSON lines",
+	"access":    "Apache or nginx access log, common or combined",
+	"sshd":      "OpenSSH authentication log",
+	"labelled":  "labelled CSV with payload and attack_type columns",
+	"requests":  "requests taken from proof-of-concept texts, JSON lines",
+}
+
+func newInputFlags(fs *pflag.FlagSet) *inputFlags {
+	f := &inputFlags{fs: fs, paths: map[dataset.Source]*[]string{}}
+	for _, s := range dataset.Sources() {
+		f.paths[s] = fs.StringArray(string(s), nil, sourceHelp[s]+"; may be repeated, and followed by ,class=NAME,site=NAME,year=YYYY")
+	}
+	f.maxBad = fs.String("max-bad", "5%", "largest share of bad rows in a file")
+	f.address = fs.String("address", "full", "form in which source addresses are kept: full, truncated or hashed")
+	f.addressKey = fs.String("address-key", "", "file with the secret of --address hashed, 16 bytes or more")
+	f.redaction = fs.Int("redaction", 1, "version of the redaction of secrets in texts; 0 for none")
+	return f
+}
+
+// apply puts what the flags say into p.
+func (f *inputFlags) apply(p *pipeline.Plan) error {
+	classes := map[string]bool{}
+	for _, c := range trainer.Classes() {
+		classes[c] = true
+	}
+	for _, s := range dataset.Sources() {
+		for _, spec := range *f.paths[s] {
+			in, err := dataset.ParseInput(string(s), spec)
+			if err != nil {
+				return cli.Usagef("--%s: %w", s, err)
+			}
+			if in.Class != "" && !classes[in.Class] {
+				return cli.Usagef("--%s %s: unknown class %q: want one of %s", s, in.Path, in.Class, strings.Join(trainer.Classes(), ", "))
+			}
+			p.Inputs = append(p.Inputs, in)
+		}
+	}
+	ppm, err := parseShare(*f.maxBad)
+	if err != nil {
+		return cli.Usagef("--max-bad %q: %w", *f.maxBad, err)
+	}
+	if p.MaxBad = ppm; ppm == 0 {
+		p.MaxBad = -1 // none at all
+	}
+	p.Privacy = record.Privacy{Address: record.AddressForm(*f.address), Redaction: *f.redaction}
+	if *f.addressKey != "" {
+		if p.Privacy.Key, err = os.ReadFile(*f.addressKey); err != nil {
+			return err
+		}
+	}
+	if err := p.Privacy.Validate(); err != nil {
+		return cli.Usagef("--address, --redaction: %w", err)
+	}
+	return nil
+}
+
+// parseShare reads "5%" or "0.05" as parts per million, exactly.
+func parseShare(s string) (int64, error) {
+	digits, percent := strings.CutSuffix(s, "%")
+	r, ok := new(big.Rat).SetString(digits)
+	if !ok || strings.ContainsAny(digits, "/eEpPxX_") {
+		return 0, fmt.Errorf("want a share such as 5%% or 0.05")
+	}
+	r.Mul(r, big.NewRat(1_000_000, 1))
+	if percent {
+		r.Quo(r, big.NewRat(100, 1))
+	}
+	if !r.IsInt() || r.Sign() < 0 || r.Cmp(big.NewRat(1_000_000, 1)) > 0 {
+		return 0, fmt.Errorf("want 0%% to 100%% in steps of a millionth")
+	}
+	return r.Num().Int64(), nil
+}
+
+// recipeFlags are the flags that change the recipe.
+type recipeFlags struct {
+	fs                           *pflag.FlagSet
+	file, asOf, window, halfLife *string
+	seed                         *int64
+}
+
+func newRecipeFlags(fs *pflag.FlagSet) *recipeFlags {
+	d := trainer.DefaultRecipe()
+	return &recipeFlags{
+		fs:       fs,
+		file:     fs.String("recipe", "", "JSON file with a whole recipe, as release.json holds it"),
+		asOf:     fs.String("as-of", "", "instant that ages count from, RFC 3339 (default: newest record)"),
+		window:   fs.String("window", fmt.Sprintf("%dd", d.WindowDays), "dated records older than this are not used"),
+		halfLife: fs.String("half-life", "", "age at which a record counts half (default: half of the window)"),
+		seed:     fs.Int64("seed", d.Seed, "seed from which every random draw is derived"),
+	}
+}
+
+func (f *recipeFlags) apply(p *pipeline.Plan) error {
+	p.Recipe = trainer.DefaultRecipe()
+	if *f.file != "" {
+		b, err := os.ReadFile(*f.file)
+		if err != nil {
+			return err
+		}
+		if p.Recipe, err = trainer.DecodeRecipe(b); err != nil {
+			return fmt.Errorf("%s: %w", *f.file, err)
+		}
+	}
+	r := &p.Recipe
+	if f.fs.Changed("as-of") {
+		t, err := time.Parse(time.RFC3339Nano, *f.asOf)
+		if err != nil {
+			return cli.Usagef("--as-of %q: want an instant such as 2026-01-15T00:00:00Z", *f.asOf)
+		}
+		r.AsOf = t.UnixMicro()
+	}
+	for _, d := range []struct {
+		flag string
+		text string
+		days *int64
+	}{{"window", *f.window, &r.WindowDays}, {"half-life", *f.halfLife, &r.HalfLifeDays}} {
+		if !f.fs.Changed(d.flag) {
+			continue
+		}
+		digits, ok := strings.CutSuffix(d.text, "d")
+		n, err := strconv.ParseInt(digits, 10, 32)
+		if !ok || err != nil {
+			return cli.Usagef("--%s %q: want a number of days such as 365d", d.flag, d.text)
+		}
+		*d.days = n
+	}
+	if f.fs.Changed("seed") {
+		r.Seed = *f.seed
+	}
+	if err := r.Validate(); err != nil {
+		return cli.Usagef("%w", err)
+	}
+	return nil
+}
+
+// releaseFlags are the flags that say what to make of the models and where.
+type releaseFlags struct {
+	product, out, key, builder, temp *string
+	release                          *int64
+	unsigned                         *bool
+	workers                          *int
+}
+
+func newReleaseFlags(fs *pflag.FlagSet) *releaseFlags {
+	return &releaseFlags{
+		product:  fs.String("product", verify.DefaultProduct, "product that the release is of"),
+		release:  fs.Int64("release", 1, "release number; higher is newer"),
+		out:      fs.StringP("out", "o", "dist", "OCI layout directory to make"),
+		key:      fs.String("key", "", "private key, ECDSA P-256 in PKCS #8 PEM (default: your own, made on first use)"),
+		unsigned: fs.Bool("unsigned", false, "do not sign, and so do not verify"),
+		builder:  fs.String("builder-id", pipeline.LocalBuilder, "builder named in the provenance"),
+		workers:  fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)"),
+		temp:     fs.String("temp", "", "directory for temporary files (default: the system's)"),
+	}
+}
+
+func (f *releaseFlags) apply(p *pipeline.Plan) error {
+	p.Product, p.Release, p.Out, p.Workers, p.TempDir = *f.product, *f.release, *f.out, *f.workers, *f.temp
+	if p.Out == "" {
+		return cli.Usagef("--out is empty: name a directory")
+	}
+	if p.Release < 1 {
+		return cli.Usagef("--release %d: want 1 or more", p.Release)
+	}
+	if *f.workers < 0 {
+		return cli.Usagef("--workers %d: want 0 or more", *f.workers)
+	}
+	b := cli.ReadBuild()
+	p.Builder = pipeline.Builder{ID: *f.builder, Version: b.Version, Commit: b.Commit, Digest: b.Digest, Go: b.Go}
+	if *f.unsigned {
+		if *f.key != "" {
+			return cli.Usagef("--unsigned and --key exclude each other")
+		}
+		return nil
+	}
+	var err error
+	if *f.key != "" {
+		p.Signer, err = pipeline.LoadSigner(*f.key)
+	} else {
+		p.Signer, err = pipeline.DefaultSigner(p.Out)
+	}
+	return err
+}
