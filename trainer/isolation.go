@@ -1,0 +1,190 @@
+package trainer
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/big"
+	"sync"
+)
+
+// IsolationParams are the hyper-parameters of an isolation forest (Liu, Ting
+// and Zhou 2008).
+type IsolationParams struct {
+	Trees    int `json:"trees"`     // at most, 1 to 1000
+	Sample   int `json:"sample"`    // rows drawn for each tree without replacement, 2 to 4096
+	MaxBytes int `json:"max_bytes"` // of the model file, 4096 to 1 MiB; trees past it are cut off
+}
+
+// pathBits is the fixed point of path lengths: units of 2^-12 of a split. The
+// longest path of a tree, 12 splits and c(4096), is less than 2^17 units, so
+// that 128 trees stay exact in float32.
+const pathBits = 12
+
+// isolationTree has float thresholds, as it splits values and not bins:
+// x <= t goes left. Children are as in tree; path is by leaf.
+type isolationTree struct {
+	nodes []isolationNode
+	path  []int32 // units of 2^-pathBits
+}
+
+type isolationNode struct {
+	column      int32
+	threshold   float32
+	left, right int32
+}
+
+// averagePath returns c(n), the mean path length of an unsuccessful search in
+// a binary search tree of n rows (equation 1 there), with the exact harmonic
+// number in place of its approximation: 2H(n-1) - 2(n-1)/n, rounded to units
+// of 2^-pathBits. It is 0 for n < 2 and defined up to maxSample.
+func averagePath(n int) int32 { return averagePaths()[n] }
+
+const maxSample = 4096
+
+var averagePaths = sync.OnceValue(func() []int32 {
+	table := make([]int32, maxSample+1)
+	// Terms of 2^-200 precision: the error of all of them together is far
+	// below the distance of any c(n) to the middle between two units.
+	const prec = 200
+	harmonic := new(big.Int)
+	for n := 2; n <= maxSample; n++ {
+		term := new(big.Int).Lsh(big.NewInt(1), prec)
+		harmonic.Add(harmonic, term.Quo(term, big.NewInt(int64(n-1))))
+		c := new(big.Int).Lsh(harmonic, 1)
+		tail := new(big.Int).Lsh(big.NewInt(int64(2*(n-1))), prec)
+		c.Sub(c, tail.Quo(tail, big.NewInt(int64(n))))
+		c.Add(c, new(big.Int).Lsh(big.NewInt(1), prec-pathBits-1))
+		table[n] = int32(c.Rsh(c, prec-pathBits).Int64())
+	}
+	return table
+})
+
+// growIsolation grows p.Trees trees over rows of the row-major matrix x, of
+// which it looks at the given columns only. sample is min(p.Sample,
+// len(rows)). It returns the sample size as well.
+func growIsolation(ctx context.Context, p IsolationParams, seed int64, x []float32, width int, columns []int, rows []int32, workers int) ([]isolationTree, int, error) {
+	size := min(p.Sample, len(rows))
+	limit := 0
+	for 1<<limit < size {
+		limit++
+	}
+	trees := make([]isolationTree, p.Trees)
+	parallel(workers, p.Trees, func(_, i int) {
+		if ctx.Err() != nil {
+			return
+		}
+		g := isolator{x: x, width: width, limit: limit, rng: named(seed, fmt.Sprintf("anomaly/tree/%d", i))}
+		g.columns = append(g.columns, columns...)
+		drawn := make([]int32, 0, size)
+		for _, k := range g.rng.sample(len(rows), size) {
+			drawn = append(drawn, rows[k])
+		}
+		g.grow(drawn, 0)
+		trees[i] = g.tree
+	})
+	return trees, size, ctx.Err()
+}
+
+type isolator struct {
+	x       []float32
+	width   int
+	columns []int
+	limit   int // depth at which the rest is estimated
+	rng     *pcg
+	tree    isolationTree
+}
+
+// grow splits rows at a column drawn among those that are not constant in
+// them, at a value drawn evenly between least and largest, and returns the
+// child to point at.
+func (g *isolator) grow(rows []int32, depth int) int32 {
+	if len(rows) > 1 && depth < g.limit {
+		for i := range g.columns {
+			j := i + int(g.rng.below(uint32(len(g.columns)-i)))
+			g.columns[i], g.columns[j] = g.columns[j], g.columns[i]
+			c := g.columns[i]
+			least, most := g.bounds(c, rows)
+			if !(least < most) {
+				continue
+			}
+			t := g.between(least, most)
+			at := int32(len(g.tree.nodes))
+			g.tree.nodes = append(g.tree.nodes, isolationNode{column: int32(c), threshold: t})
+			mid := g.partition(c, t, rows)
+			left := g.grow(rows[:mid], depth+1)
+			right := g.grow(rows[mid:], depth+1)
+			g.tree.nodes[at].left, g.tree.nodes[at].right = left, right
+			return at
+		}
+	}
+	g.tree.path = append(g.tree.path, int32(depth)<<pathBits+averagePath(len(rows)))
+	return ^int32(len(g.tree.path) - 1)
+}
+
+// bounds returns the least and largest finite value of a column; least is not
+// less than most when there are not two.
+func (g *isolator) bounds(c int, rows []int32) (least, most float32) {
+	least, most = math.MaxFloat32, -math.MaxFloat32
+	for _, r := range rows {
+		if v := g.x[int(r)*g.width+c]; v >= -math.MaxFloat32 && v <= math.MaxFloat32 {
+			least, most = min(least, v), max(most, v)
+		}
+	}
+	return least, most
+}
+
+// between draws t with least <= t < most.
+func (g *isolator) between(least, most float32) float32 {
+	u := math.Ldexp(float64(g.rng.uint32()), -32)
+	d := float64(most) - float64(least)
+	t := float32(float64(least) + float64(u*d))
+	if t < least || t >= most {
+		return least
+	}
+	return t
+}
+
+// partition moves the rows with x <= t to the front and returns their number.
+// NaN goes right, as it does in the model file.
+func (g *isolator) partition(c int, t float32, rows []int32) int {
+	l := 0
+	for i, r := range rows {
+		if g.x[int(r)*g.width+c] <= t {
+			rows[l], rows[i] = r, rows[l]
+			l++
+		}
+	}
+	return l
+}
+
+// length returns the path length of one vector in units of 2^-pathBits.
+func (t *isolationTree) length(x []float32) int32 {
+	if len(t.nodes) == 0 {
+		return t.path[0]
+	}
+	for i := int32(0); ; {
+		n := &t.nodes[i]
+		if x[n.column] <= n.threshold {
+			i = n.left
+		} else {
+			i = n.right
+		}
+		if i < 0 {
+			return t.path[^i]
+		}
+	}
+}
+
+// lowest returns the threshold on raw path sums below which at most
+// share/1,000,000 of them lie: a sum is an alarm when it is at most the
+// threshold. Equal sums stand or fall together, on the side of fewer alarms.
+// sums is sorted ascending and not empty.
+func lowest(sums []int64, sharePPM int64) int64 {
+	k := int(int64(len(sums)) * sharePPM / 1_000_000) // alarms allowed
+	if k >= len(sums) {
+		return sums[len(sums)-1]
+	}
+	// sums[k] is the first that must not alarm.
+	return sums[k] - 1
+}

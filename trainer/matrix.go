@@ -1,0 +1,427 @@
+package trainer
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/battle-hardened-ai/bhtrain/dataset"
+	"github.com/battle-hardened-ai/bhtrain/dataset/feature"
+	"github.com/battle-hardened-ai/bhtrain/dataset/record"
+)
+
+// Names of classes that mean something to this package.
+const (
+	classBenign = "benign"
+	classOther  = "other"
+)
+
+// Why a row of the snapshot trains nothing.
+const (
+	droppedUnlabelled = "no class in the taxonomy"
+	droppedWindow     = "outside the window"
+	droppedLater      = "later than the as-of time"
+	droppedCap        = "over max_rows"
+)
+
+// ExploitSource is the name of exploits among the sources of a matrix.
+const ExploitSource = string(dataset.ExploitDB)
+
+// sources are the names of where rows come from, in the order in which they
+// are listed: exploits, then the kinds of records.
+var sources = []string{
+	ExploitSource, string(record.Access), string(record.Attacks), string(record.Cowrie), string(record.Honeypot),
+	string(record.Labelled), string(record.Requests), string(record.SSHD),
+}
+
+// Matrix is what models are fitted on: one row for each exploit and record of
+// a snapshot that a recipe uses, exploits first, each in canonical order.
+type Matrix struct {
+	Dim     int       // columns, feature.Dim
+	X       []float32 // row-major, Dim a row
+	Rows    []Row
+	Classes []string       // of Row.Class: those with enough training rows, in the order of the taxonomy
+	Sources []string       // of Row.Source
+	Recipe  Recipe         // with AsOf and HalfLifeDays resolved
+	Config  feature.Config // what features were made with
+	Count   Counts
+}
+
+// Row is one row of a matrix beside its features.
+type Row struct {
+	Exploit int64 // EDB id, or 0 for a record
+	Record  int64 // position in the snapshot's records, from 0; 0 for an exploit
+	Weight  int32 // 1 to 4096, of which 4096 counts 1
+	Source  uint8
+	Part    Part
+	Class   int8 // or -1: trains reputation alone
+	Bad     int8 // 1 for level DANGEROUS and above, 0 below, -1 when the row has no address, no time or no level
+}
+
+// Counts says what became of the rows of a snapshot.
+type Counts struct {
+	Exploits int64     // in the snapshot
+	Records  int64     // in the snapshot
+	Used     int64     // rows of the matrix
+	Dropped  []Reason  // why the others are not, sorted by reason
+	Coverage []Covered // how far the taxonomy reaches, by source
+	Capped   []string  // sites whose weight was lowered, sorted
+	Merged   []string  // classes with too few training rows, counted as "other" or left out, in taxonomy order
+}
+
+// Reason is a number of rows and what they share.
+type Reason struct {
+	Reason string
+	Rows   int64
+}
+
+// Covered says what the taxonomy made of the rows of one source.
+type Covered struct {
+	Source     string
+	Rows       int64
+	Unlabelled int64 // no class
+	Other      int64 // class "other": recognised as an attack of no known kind
+}
+
+// row reports the features of row i, which belong to the matrix.
+func (m *Matrix) row(i int32) []float32 { return m.X[int(i)*m.Dim : (int(i)+1)*m.Dim] }
+
+// candidateRow is a row while it is not yet known whether it is used.
+type candidateRow struct {
+	Row
+	class int8 // of the taxonomy
+	time  int64
+	site  int32
+}
+
+// BuildMatrix reads the snapshot twice, first to choose rows, weights, parts
+// and classes, then to compute features, records site by site in time order
+// with one tracker that sees every record of the snapshot, used or not.
+//
+// Memory is that of the matrix (Dim float32 a row, at most recipe.MaxRows
+// rows) and some 50 bytes for each labelled row of the snapshot. A recipe that
+// is not valid is ErrRecipe, a snapshot without rows to use ErrTooFew, a broken
+// one dataset.ErrCorrupt.
+func BuildMatrix(ctx context.Context, s *dataset.Snapshot, r Recipe, opt Options) (*Matrix, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	c := &collector{recipe: r, names: Classes(), exploitClass: map[int64]int8{}}
+	if err := c.read(ctx, s, opt); err != nil {
+		return nil, err
+	}
+	c.weigh()
+	m := c.matrix()
+	if len(m.Rows) == 0 {
+		return nil, fmt.Errorf("%w: none of %d exploits and %d records can be used%s", ErrTooFew, m.Count.Exploits, m.Count.Records, reasons(m.Count.Dropped))
+	}
+	manifest := s.Manifest()
+	m.Config = feature.DefaultConfig()
+	m.Config.Address = string(manifest.Address)
+	m.Config.Redaction = manifest.Redaction
+	m.Config.Lexicon = feature.Learn(m.trainingTitles(c.titles))
+	if err := m.extract(ctx, s, c.titles, opt); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// collector chooses the rows of a matrix.
+type collector struct {
+	recipe       Recipe
+	names        []string // of the taxonomy
+	rows         []candidateRow
+	titles       []feature.Title // of the exploits in rows, in their order
+	exploitClass map[int64]int8
+	sites        []string // by number, 0 is "" (files)
+	newest       int64
+	count        Counts
+}
+
+func (c *collector) drop(why string, rows int64) {
+	i, found := slices.BinarySearchFunc(c.count.Dropped, why, func(r Reason, why string) int { return strings.Compare(r.Reason, why) })
+	if !found {
+		c.count.Dropped = slices.Insert(c.count.Dropped, i, Reason{Reason: why})
+	}
+	c.count.Dropped[i].Rows += rows
+}
+
+func (c *collector) read(ctx context.Context, s *dataset.Snapshot, opt Options) error {
+	c.newest = record.NoTime
+	c.sites = []string{""}
+	covered := make([]Covered, len(sources))
+	total := int64(0)
+	for _, t := range s.Manifest().Tables {
+		total += t.Rows
+	}
+	for e, err := range s.Exploits(ctx) {
+		if err != nil {
+			return fmt.Errorf("reading exploits: %w", err)
+		}
+		c.count.Exploits++
+		opt.progress("rows", c.count.Exploits, total)
+		match := ClassifyExploit(e.Title, e.Type, e.Platform)
+		c.cover(&covered[0], match.Class)
+		if match.Class < 0 {
+			c.drop(droppedUnlabelled, 1)
+			continue
+		}
+		class := int8(match.Class)
+		c.exploitClass[e.ID] = class
+		row := candidateRow{class: class, time: record.NoTime}
+		row.Exploit, row.Bad = e.ID, -1
+		row.Part = c.recipe.Split.part(splitKey{exploit: e.ID})
+		c.rows = append(c.rows, row)
+		c.titles = append(c.titles, feature.Title{Text: MaskTitle(e.Title, match.Spans), Port: e.Port})
+	}
+	at := int64(-1)
+	for r, err := range s.Records(ctx) {
+		if err != nil {
+			return fmt.Errorf("reading records: %w", err)
+		}
+		at++
+		c.count.Records++
+		opt.progress("rows", c.count.Exploits+c.count.Records, total)
+		source := slices.Index(sources, string(r.Kind))
+		if source < 0 {
+			return fmt.Errorf("record %d: unknown kind %q", at, r.Kind)
+		}
+		match := ClassifyRecord(r.Kind, r.Label)
+		class, level := int8(match.Class), r.Level
+		if class < 0 && r.Label == "" && r.Exploit != 0 {
+			if k, ok := c.exploitClass[r.Exploit]; ok {
+				class = k
+			}
+		}
+		if level == record.LevelUnknown {
+			level = match.Level
+		}
+		row := candidateRow{class: class, time: r.Time}
+		row.Record, row.Source, row.Bad = at, uint8(source), -1
+		if r.Address != "" && r.Time != record.NoTime && level != record.LevelUnknown {
+			row.Bad = 0
+			if level >= record.LevelDangerous {
+				row.Bad = 1
+			}
+		}
+		c.cover(&covered[source], int(class))
+		if r.Time != record.NoTime {
+			c.newest = max(c.newest, r.Time)
+		}
+		if class < 0 && row.Bad < 0 {
+			c.drop(droppedUnlabelled, 1)
+			continue
+		}
+		row.Part = c.recipe.Split.part(splitKey{exploit: r.Exploit, address: r.Address, text: r.Payload})
+		if r.Site != c.sites[len(c.sites)-1] { // records come site by site
+			c.sites = append(c.sites, r.Site)
+		}
+		row.site = int32(len(c.sites) - 1)
+		c.rows = append(c.rows, row)
+	}
+	for i, v := range covered {
+		if v.Rows > 0 {
+			v.Source = sources[i]
+			c.count.Coverage = append(c.count.Coverage, v)
+		}
+	}
+	return nil
+}
+
+func (c *collector) cover(v *Covered, class int) {
+	v.Rows++
+	switch {
+	case class < 0:
+		v.Unlabelled++
+	case c.names[class] == classOther:
+		v.Other++
+	}
+}
+
+// weigh resolves the as-of time and leaves the rows that are used.
+func (c *collector) weigh() {
+	if c.recipe.AsOf == 0 && c.newest != record.NoTime {
+		c.recipe.AsOf = c.newest
+	}
+	if c.recipe.HalfLifeDays == 0 {
+		c.recipe.HalfLifeDays = max(1, c.recipe.WindowDays/2)
+	}
+	kept, titles := c.rows[:0], c.titles[:0]
+	for i := range c.rows {
+		row := c.rows[i]
+		w, why := c.recipe.recency(row.time)
+		if w == 0 {
+			c.drop(why, 1)
+			continue
+		}
+		row.Weight = w
+		if row.Exploit != 0 {
+			titles = append(titles, c.titles[i]) // exploits come first
+		}
+		kept = append(kept, row)
+	}
+	c.rows, c.titles = kept, titles
+	if most := int(c.recipe.MaxRows); len(c.rows) > most {
+		c.drop(droppedCap, int64(len(c.rows)-most))
+		kept, titles = c.rows[:0], c.titles[:0]
+		for _, i := range named(c.recipe.Seed, "rows").sample(len(c.rows), most) {
+			if c.rows[i].Exploit != 0 {
+				titles = append(titles, c.titles[i])
+			}
+			kept = append(kept, c.rows[i])
+		}
+		c.rows, c.titles = kept, titles
+	}
+	weights, site := make([]int32, len(c.rows)), make([]int32, len(c.rows))
+	for i := range c.rows {
+		weights[i], site[i] = c.rows[i].Weight, c.rows[i].site
+	}
+	for _, s := range capSites(weights, site, len(c.sites), c.recipe.SiteCapPPM) {
+		c.count.Capped = append(c.count.Capped, c.sites[s])
+	}
+	slices.Sort(c.count.Capped)
+	for i, w := range weights {
+		c.rows[i].Weight = w
+	}
+}
+
+// matrix numbers the classes that have enough training rows and returns the
+// matrix without features.
+func (c *collector) matrix() *Matrix {
+	training := make([]int64, len(c.names))
+	for i := range c.rows {
+		if row := &c.rows[i]; row.class >= 0 && row.Part == Training {
+			training[row.class]++
+		}
+	}
+	other := slices.Index(c.names, classOther)
+	present := make([]bool, len(c.names))
+	for i := range c.rows {
+		if k := c.rows[i].class; k >= 0 {
+			present[k] = true
+		}
+	}
+	to := make([]int8, len(c.names)) // number in the matrix, -1 left out
+	merged := int64(0)
+	for k, n := range training {
+		if present[k] && n < c.recipe.MinClassRows && k != other {
+			c.count.Merged = append(c.count.Merged, c.names[k])
+			if c.names[k] != classBenign {
+				merged += n
+			}
+		}
+	}
+	m := &Matrix{Dim: feature.Dim, Sources: sources, Recipe: c.recipe}
+	otherAt := int8(-1)
+	for k, n := range training {
+		to[k] = -1
+		if n >= c.recipe.MinClassRows || k == other && n+merged >= c.recipe.MinClassRows {
+			to[k] = int8(len(m.Classes))
+			if k == other {
+				otherAt = to[k]
+			}
+			m.Classes = append(m.Classes, c.names[k])
+		}
+	}
+	for k := range to {
+		if to[k] < 0 && c.names[k] != classBenign {
+			to[k] = otherAt
+		}
+	}
+	m.Rows = make([]Row, 0, len(c.rows))
+	titles := c.titles[:0]
+	for i := range c.rows {
+		row := c.rows[i].Row
+		row.Class = -1
+		if k := c.rows[i].class; k >= 0 {
+			row.Class = to[k]
+		}
+		if row.Class < 0 && row.Bad < 0 {
+			c.drop(droppedUnlabelled, 1)
+			continue
+		}
+		if row.Exploit != 0 {
+			titles = append(titles, c.titles[i])
+		}
+		m.Rows = append(m.Rows, row)
+	}
+	c.titles = titles
+	c.count.Used = int64(len(m.Rows))
+	m.Count = c.count
+	return m
+}
+
+// trainingTitles yields the titles that the lexicon may be learnt from; titles
+// are those of the first rows.
+func (m *Matrix) trainingTitles(titles []feature.Title) iter.Seq[feature.Title] {
+	return func(yield func(feature.Title) bool) {
+		for i, t := range titles {
+			if m.Rows[i].Part == Training && !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+// extract computes the features of all rows: those of exploits beside those
+// of records, which their tracker keeps in one sequence.
+func (m *Matrix) extract(ctx context.Context, s *dataset.Snapshot, titles []feature.Title, opt Options) error {
+	config, err := m.Config.Marshal()
+	if err != nil {
+		return fmt.Errorf("feature configuration: %w", err)
+	}
+	x, err := feature.New(config)
+	if err != nil {
+		return fmt.Errorf("feature configuration: %w", err)
+	}
+	m.X = make([]float32, len(m.Rows)*m.Dim)
+	var recordsErr error
+	parallel(opt.workers(), 2, func(_, half int) {
+		if half == 1 {
+			for i, t := range titles {
+				x.Vector(m.row(int32(i)), &record.Record{Time: record.NoTime, Payload: t.Text, Port: t.Port}, nil)
+			}
+			return
+		}
+		recordsErr = m.extractRecords(ctx, s, x, len(titles), opt)
+	})
+	return recordsErr
+}
+
+func (m *Matrix) extractRecords(ctx context.Context, s *dataset.Snapshot, x *feature.Extractor, next int, opt Options) error {
+	tracker := feature.NewTracker(m.Config)
+	spare := make([]float32, m.Dim)
+	at := int64(-1)
+	for r, err := range s.Records(ctx) {
+		if err != nil {
+			return fmt.Errorf("reading records: %w", err)
+		}
+		at++
+		opt.progress("features", at+1, m.Count.Records)
+		dst := spare
+		if next < len(m.Rows) && m.Rows[next].Record == at {
+			dst = m.row(int32(next))
+			next++
+		}
+		x.Vector(dst, r, tracker)
+	}
+	if next != len(m.Rows) {
+		return fmt.Errorf("reading records: %d of %d rows came again", next, len(m.Rows))
+	}
+	return nil
+}
+
+// reasons renders dropped rows for an error message.
+func reasons(dropped []Reason) string {
+	text := ""
+	for i, d := range dropped {
+		sep := ", "
+		if i == 0 {
+			sep = ": "
+		}
+		text += fmt.Sprintf("%s%d %s", sep, d.Rows, d.Reason)
+	}
+	return text
+}
