@@ -327,7 +327,17 @@ func cutText(s string, limit int) string {
 }
 
 // trim removes ASCII white space from both ends.
-func trim(s string) string { return strings.Trim(s, " \t\n\v\f\r") }
+func trim(s string) string {
+	for len(s) > 0 && isSpace(s[0]) {
+		s = s[1:]
+	}
+	for len(s) > 0 && isSpace(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
 // lower and upper change the case of ASCII letters only: the Unicode tables
 // change between releases of Go, canonical forms must not.

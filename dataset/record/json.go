@@ -342,6 +342,8 @@ func (r *Reader) attack(row []byte, rec *Record) verdict {
 	}
 	rec.Label = lower(trim(r.intern(class)))
 	switch rec.Label {
+	case "", "unknown":
+		r.note("no class")
 	case "backup_issue", "cloud_misconfiguration", "federated_update_rejected":
 		return skip("no network event: " + rec.Label)
 	}

@@ -118,10 +118,35 @@ const mark = "x"
 // next span in s at or behind i that it replaces, or a span at len(s). No
 // rule matches text that only an attack has: each takes runs of letters,
 // digits and a few other bytes, so quotes, brackets, operators, percent
-// escapes and spaces all stay.
-var rules = [...]func(s string, i int) (from, to int){
-	findCard, findBearer, findCredential, findEmail,
+// escapes and spaces all stay. A rule is not tried on a text that lacks one of
+// the classes of bytes it needs.
+var rules = [...]struct {
+	find  func(s string, i int) (from, to int)
+	needs byte
+}{
+	{findCard, hasDigit}, {findBearer, hasB | hasGap}, {findCredential, hasAssign}, {findEmail, hasAt},
 }
+
+// Classes of bytes that rules need.
+const (
+	hasDigit  = 1 << iota
+	hasB      // a letter b
+	hasGap    // a space, also as + or escaped
+	hasAssign // a separator of name and value, also escaped
+	hasAt     // an @, also escaped
+)
+
+var classes = func() (c [256]byte) {
+	for d := '0'; d <= '9'; d++ {
+		c[d] = hasDigit
+	}
+	c['b'], c['B'] = hasB, hasB
+	c[' '], c['+'] = hasGap, hasGap
+	c['='], c[':'] = hasAssign, hasAssign
+	c['@'] = hasAt
+	c['%'] = hasGap | hasAssign | hasAt
+	return c
+}()
 
 // redact replaces, in a text of any origin:
 //
@@ -140,8 +165,15 @@ var rules = [...]func(s string, i int) (from, to int){
 func redact(s string) string {
 	for again := true; again; {
 		again = false
-		for _, find := range rules {
-			t := replace(s, find)
+		var has byte
+		for i := 0; i < len(s); i++ {
+			has |= classes[s[i]]
+		}
+		for _, rule := range rules {
+			if has&rule.needs != rule.needs {
+				continue
+			}
+			t := replace(s, rule.find)
 			again = again || len(t) != len(s) || t != s
 			s = t
 		}

@@ -140,7 +140,7 @@ type Reader struct {
 	note  func(class string) // counts a quirk of the current row
 	err   error              // sticky end
 
-	rows, kept, undated   int64
+	rows, kept, undated  int64
 	skipped, bad, quirks counts
 
 	json    object
@@ -306,6 +306,10 @@ func (r *Reader) read(row []byte, state rowState, rec *Record) verdict {
 	}
 	return verdict{}
 }
+
+// Line returns the line on which the row of the last record or RowError
+// started, from 1.
+func (r *Reader) Line() int64 { return r.in.rowLine }
 
 // Report returns the counts so far. It may be called at any time.
 func (r *Reader) Report() Report {

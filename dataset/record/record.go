@@ -31,13 +31,15 @@ const (
 	LevelCritical
 )
 
-// Record is one observed event. Text fields hold valid UTF-8 of at most
-// MaxText bytes; all but Address and Method are attacker-controlled. The zero
-// value of a field means unknown, except Time, whose unknown is NoTime.
+// Record is one observed event. In canonical form, which readers give, text
+// fields hold valid UTF-8 of at most MaxName bytes, and Payload, Agent and
+// Referer of at most MaxText; all but Address, Protocol and Method may hold
+// what an attacker chose. The zero value of a field means unknown, except
+// Time, whose unknown is NoTime.
 type Record struct {
 	Site     string  // who shared it; "" for files
 	Time     int64   // microseconds since 1970-01-01 UTC, or NoTime
-	Address  string  // source: IPv4 or IPv6 text as net/netip prints it, after Privacy; else ""
+	Address  string  // source: IPv4 or IPv6 text as net/netip prints it, or a keyed hash, as Privacy says; else ""
 	Kind     Kind    // the format it was read from; never a feature
 	Event    string  // id given by the sensor; never a feature
 	Protocol string  // lower case: "http", "ssh", "tcp", …
@@ -50,7 +52,7 @@ type Record struct {
 	Status   int32   // HTTP status answered, 100 to 599
 	Size     int64   // bytes answered
 	Outcome  Outcome // of a log-in; history only, never a feature of its own event
-	Label    string  // class as the source names it, lower case; never a feature
+	Label    string  // class as the source names it, lower case; "unknown" is ""; never a feature
 	Level    Level   // never a feature
 	Exploit  int64   // EDB id of the exploit that Payload was taken from
 }
