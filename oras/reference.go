@@ -154,8 +154,11 @@ func parseRepository(whole, s string) (Ref, error) {
 		}
 		r.Repository, r.Tag = base[:i], base[i+1:]
 	}
-	if host, path, _ := strings.Cut(r.Repository, "/"); host == "" || path == "" {
+	switch host, path, _ := strings.Cut(r.Repository, "/"); {
+	case host == "" || path == "":
 		return Ref{}, fmt.Errorf("reference %q: want HOST/NAME, such as registry.example.org/models/web", whole)
+	case !strings.ContainsAny(host, ".:") && host != "localhost":
+		return Ref{}, fmt.Errorf("reference %q: a host without a dot needs its port: write %s:443/%s", whole, host, path)
 	}
 	if _, err := name.NewRepository(r.Repository, name.StrictValidation); err != nil {
 		return Ref{}, fmt.Errorf("reference %q: %s", whole, printable(err.Error(), maxMessage))

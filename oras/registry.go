@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -21,18 +22,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// registry is one repository of a registry that speaks the OCI distribution
+// remote is one repository of a registry that speaks the OCI distribution
 // specification. Authentication is go-containerregistry's; the requests are
 // made here, so that every body is bounded and hashed by one piece of code.
-type registry struct {
+type remote struct {
 	repo    name.Repository
 	scheme  string
 	client  *http.Client
 	timeout time.Duration
 	pause   time.Duration
+	listing sync.Mutex // held while the index at a fallback tag is changed
 }
 
-func openRegistry(ctx context.Context, repository string, opt Options) (*registry, error) {
+func openRegistry(ctx context.Context, repository string, opt Options) (*remote, error) {
 	var nameOpts = []name.Option{name.StrictValidation}
 	if opt.PlainHTTP {
 		nameOpts = append(nameOpts, name.Insecure)
@@ -41,7 +43,7 @@ func openRegistry(ctx context.Context, repository string, opt Options) (*registr
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrInvalid, printable(err.Error(), maxMessage))
 	}
-	r := &registry{repo: repo, timeout: opt.Timeout, pause: opt.pause}
+	r := &remote{repo: repo, timeout: opt.Timeout, pause: opt.pause}
 	if r.timeout <= 0 {
 		r.timeout = defaultTimeout
 	}
@@ -59,7 +61,7 @@ func openRegistry(ctx context.Context, repository string, opt Options) (*registr
 	return r, nil
 }
 
-func (r *registry) String() string { return Ref{Repository: r.repo.Name()}.String() }
+func (r *remote) String() string { return Ref{Repository: r.repo.Name()}.String() }
 
 // passing marks an error after which the same request may succeed.
 type passing struct {
@@ -71,11 +73,11 @@ func (p *passing) Unwrap() error { return p.error }
 
 // attempt runs f until it succeeds or fails for good, at most attempts times,
 // and gives its error place, class and remedy. f has the request timeout.
-func (r *registry) attempt(ctx context.Context, what string, f func(context.Context) error) error {
+func (r *remote) attempt(ctx context.Context, what string, f func(context.Context) error) error {
 	return r.attemptFor(ctx, what, r.timeout, f)
 }
 
-func (r *registry) attemptFor(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
+func (r *remote) attemptFor(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
 	pause := r.pause
 	for try := 1; ; try++ {
 		one, cancel := context.WithTimeout(ctx, limit)
@@ -125,13 +127,17 @@ func isClass(err error) bool {
 }
 
 // explain gives err its class and says what can be done.
-func (r *registry) explain(ctx context.Context, what string, err error) error {
+func (r *remote) explain(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %s: %w", r, what, context.Cause(ctx))
 	}
 	err = invalid(err)
 	if isClass(err) {
 		return fmt.Errorf("%s: %s: %w", r, what, err)
+	}
+	text := printable(err.Error(), maxMessage)
+	if certificateProblem(err) {
+		return fmt.Errorf("%s: %s: %w: %s: check the host name, or name its certificate authority", r, what, ErrUnreachable, text)
 	}
 	var t *transport.Error
 	if errors.As(err, &t) {
@@ -150,14 +156,11 @@ func (r *registry) explain(ctx context.Context, what string, err error) error {
 		}
 		return fmt.Errorf("%s: %s: %w: %s", r, what, ErrRefused, said)
 	}
-	text := printable(err.Error(), maxMessage)
 	switch {
 	case errors.Is(err, errPolicy):
 		return fmt.Errorf("%s: %s: %w: %s", r, what, ErrRefused, text)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %s: %w: no complete answer in time: try again later or raise the timeout", r, what, ErrUnreachable)
-	case certificateProblem(err):
-		return fmt.Errorf("%s: %s: %w: %s: check the host name, or name its certificate authority", r, what, ErrUnreachable, text)
 	}
 	return fmt.Errorf("%s: %s: %w: %s: check host, port and network", r, what, ErrUnreachable, text)
 }
@@ -165,7 +168,7 @@ func (r *registry) explain(ctx context.Context, what string, err error) error {
 // request sends one request below /v2/<name>/ or to an absolute URL, and
 // returns the answer if its status is among ok. No body of an answer is longer
 // than limit.
-func (r *registry) request(ctx context.Context, method, target string, h http.Header, body io.Reader, size, limit int64, ok ...int) (*http.Response, error) {
+func (r *remote) request(ctx context.Context, method, target string, h http.Header, body io.Reader, size, limit int64, ok ...int) (*http.Response, error) {
 	u, err := url.Parse(target)
 	if err != nil {
 		return nil, fmt.Errorf("%w: address from the registry: %s", ErrInvalid, printable(err.Error(), maxMessage))
@@ -219,7 +222,7 @@ var acceptManifest = TypeManifest + ", " + TypeIndex
 
 // getManifest reads the manifest or index at name, a tag or digest, and checks
 // that the answer's media type is the one that the bytes state.
-func (r *registry) getManifest(ctx context.Context, name string, limit int64) ([]byte, error) {
+func (r *remote) getManifest(ctx context.Context, name string, limit int64) ([]byte, error) {
 	var b []byte
 	err := r.attempt(ctx, "manifest "+printable(name, 140), func(ctx context.Context) error {
 		resp, err := r.request(ctx, http.MethodGet, "manifests/"+name, http.Header{"Accept": {acceptManifest}}, nil, 0, limit, http.StatusOK)
@@ -246,7 +249,7 @@ func (r *registry) getManifest(ctx context.Context, name string, limit int64) ([
 	return b, err
 }
 
-func (r *registry) Resolve(ctx context.Context, name string) (Descriptor, error) {
+func (r *remote) Resolve(ctx context.Context, name string) (Descriptor, error) {
 	var want canon.Digest
 	if strings.Contains(name, ":") {
 		var err error
@@ -271,7 +274,7 @@ func (r *registry) Resolve(ctx context.Context, name string) (Descriptor, error)
 	return d, nil
 }
 
-func (r *registry) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
+func (r *remote) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
 	limit := int64(MaxManifest)
 	if d.Size > 0 && d.Size < limit {
 		limit = d.Size
@@ -287,11 +290,11 @@ func (r *registry) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
 }
 
 // bodyTime is how long a body of n bytes may take.
-func (r *registry) bodyTime(n int64) time.Duration {
+func (r *remote) bodyTime(n int64) time.Duration {
 	return r.timeout + time.Duration(n/minRate)*time.Second
 }
 
-func (r *registry) Blob(ctx context.Context, d Descriptor) (io.ReadCloser, error) {
+func (r *remote) Blob(ctx context.Context, d Descriptor) (io.ReadCloser, error) {
 	what := "blob " + d.Digest.String()
 	// The deadline covers the reading, so its context outlives this call.
 	whole, cancel := context.WithTimeout(ctx, r.bodyTime(d.Size))
@@ -323,7 +326,7 @@ type closerFunc func() error
 
 func (f closerFunc) Close() error { return f() }
 
-func (r *registry) PutBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
+func (r *remote) PutBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
 	what := "blob " + d.Digest.String()
 	missing := false
 	err := r.attempt(ctx, what, func(ctx context.Context) error {
@@ -388,7 +391,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 
 // put stores manifest bytes under a tag or digest, and reports whether the
 // registry says that it noted the subject.
-func (r *registry) put(ctx context.Context, name, mediaType string, b []byte) (noted bool, err error) {
+func (r *remote) put(ctx context.Context, name, mediaType string, b []byte) (noted bool, err error) {
 	err = r.attempt(ctx, "manifest "+name, func(ctx context.Context) error {
 		h := http.Header{"Content-Type": {mediaType}}
 		resp, err := r.request(ctx, http.MethodPut, "manifests/"+name, h, bytes.NewReader(b), int64(len(b)), maxAnswer, http.StatusCreated, http.StatusOK, http.StatusAccepted)
@@ -402,7 +405,7 @@ func (r *registry) put(ctx context.Context, name, mediaType string, b []byte) (n
 	return noted, err
 }
 
-func (r *registry) PutManifest(ctx context.Context, b []byte) (Descriptor, error) {
+func (r *remote) PutManifest(ctx context.Context, b []byte) (Descriptor, error) {
 	d, err := manifestDescriptor(b)
 	if err != nil {
 		return d, fmt.Errorf("%s: manifest: %w", r, err)
@@ -418,7 +421,7 @@ func (r *registry) PutManifest(ctx context.Context, b []byte) (Descriptor, error
 	return d, r.refer(ctx, m, d, noted)
 }
 
-func (r *registry) Tag(ctx context.Context, tag string, d Descriptor) error {
+func (r *remote) Tag(ctx context.Context, tag string, d Descriptor) error {
 	if !tagPattern.MatchString(tag) {
 		return fmt.Errorf("%s: %w: %q is not a tag", r, ErrInvalid, printable(tag, 140))
 	}
@@ -434,7 +437,7 @@ func (r *registry) Tag(ctx context.Context, tag string, d Descriptor) error {
 	return err
 }
 
-func (r *registry) Referrers(ctx context.Context, d canon.Digest) ([]Descriptor, bool, error) {
+func (r *remote) Referrers(ctx context.Context, d canon.Digest) ([]Descriptor, bool, error) {
 	found, native, err := r.listed(ctx, d)
 	if err == nil && !native {
 		found, err = r.fallback(ctx, d)
@@ -446,7 +449,7 @@ func (r *registry) Referrers(ctx context.Context, d canon.Digest) ([]Descriptor,
 }
 
 // listed asks the referrers API. native is false where there is none.
-func (r *registry) listed(ctx context.Context, d canon.Digest) (found referrerList, native bool, err error) {
+func (r *remote) listed(ctx context.Context, d canon.Digest) (found referrerList, native bool, err error) {
 	found.complete = true
 	target := "referrers/" + d.String()
 	for page := 0; target != ""; page++ {
@@ -506,7 +509,7 @@ func nextPage(resp *http.Response) string {
 }
 
 // fallback reads the index at the fallback tag.
-func (r *registry) fallback(ctx context.Context, d canon.Digest) (referrerList, error) {
+func (r *remote) fallback(ctx context.Context, d canon.Digest) (referrerList, error) {
 	found := referrerList{complete: true}
 	b, err := r.getManifest(ctx, referrersTag(d), MaxManifest)
 	switch {
@@ -526,8 +529,11 @@ func (r *registry) fallback(ctx context.Context, d canon.Digest) (referrerList, 
 //
 // Where the registry has no referrers API, the index at the fallback tag is
 // read, extended and written back. There is no way to do that in one step, so two
-// writers can lose each other's entry: then it is done again.
-func (r *registry) refer(ctx context.Context, m manifest, d Descriptor, noted bool) error {
+// processes can lose each other's entry: then it is done again. An entry that
+// is lost after it was read back is not noticed.
+func (r *remote) refer(ctx context.Context, m manifest, d Descriptor, noted bool) error {
+	r.listing.Lock()
+	defer r.listing.Unlock()
 	subject := m.Subject.Digest
 	what := "referrers of " + subject.String()
 	pause := r.pause
@@ -573,7 +579,7 @@ func (r *registry) refer(ctx context.Context, m manifest, d Descriptor, noted bo
 // fallbackEntries returns the entries of the index at the fallback tag as they
 // stand there, and whether digest is among them. An index that cannot be read
 // counts as empty: it is of no use to anyone.
-func (r *registry) fallbackEntries(ctx context.Context, subject, digest canon.Digest) (entries []jsontext.Value, present bool, err error) {
+func (r *remote) fallbackEntries(ctx context.Context, subject, digest canon.Digest) (entries []jsontext.Value, present bool, err error) {
 	b, err := r.getManifest(ctx, referrersTag(subject), MaxManifest)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrInvalid) {
 		return nil, false, nil
