@@ -63,23 +63,30 @@ func (r *Reader) accessTime(s []byte, rec *Record) (head, rest []byte, ok bool) 
 }
 
 // requestField reads the quoted request at the start of s, behind one space.
-// Its closing quote is the first that a status and a size follow: servers
-// before 2004 did not escape quotes in it.
+// Its closing quote is the first, escaped ones aside, that a status and a size
+// follow: servers before 2004 escape neither quotes nor backslashes, so a bare
+// quote may stand in a request and, when no other quote will do, a backslash
+// before the closing one.
 func requestField(s []byte) (request, rest []byte, ok bool) {
 	if !bytes.HasPrefix(s, []byte(` "`)) {
 		return nil, nil, false
 	}
 	s = s[2:]
-	for at := 0; ; {
-		i := bytes.IndexByte(s[at:], '"')
-		if i < 0 {
-			return nil, nil, false
-		}
-		at += i + 1
-		if rest := s[at:]; statusAndSize(rest) {
-			return s[:at-1], rest[1:], true
+	last := -1
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\':
+			if i++; i < len(s) && s[i] == '"' && last < 0 && statusAndSize(s[i+1:]) {
+				last = i
+			}
+		case s[i] == '"' && statusAndSize(s[i+1:]):
+			return s[:i], s[i+2:], true
 		}
 	}
+	if last < 0 {
+		return nil, nil, false
+	}
+	return s[:last], s[last+2:], true
 }
 
 // statusAndSize reports whether s starts with a space, a status, a space and

@@ -44,6 +44,10 @@ type Options struct {
 	Site    string  // when not empty, the Site of every record, whatever the input says
 	Year    int     // of syslog times, which carry none; 0 leaves their records undated
 	Privacy Privacy // applied to every record
+
+	// Skipped, if not nil, is called during Next for every row that is passed
+	// over as no network event of its own, in the order of the rows.
+	Skipped func(line int64, reason string)
 }
 
 // ErrHeader is returned for a CSV whose first row does not name the columns
@@ -230,6 +234,9 @@ func (r *Reader) Next(rec *Record) error {
 			return &RowError{Line: line, Reason: v.reason, Detail: v.detail}
 		case v.reason != "":
 			r.skipped.add(v.reason, r.rows, line)
+			if r.opt.Skipped != nil {
+				r.opt.Skipped(line, v.reason)
+			}
 			continue
 		}
 		r.kept++

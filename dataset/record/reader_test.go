@@ -460,10 +460,12 @@ not JSON`,
 	{
 		name: "forged users, hosts and bytes", kind: Access,
 		in: "evil.example - a [x] [1] [07/Mar/2004:16:05:49 +0000] \"GET /\xff HTTP/1.0\" 200 1\n" +
-			"192.0.2.1 - - [07/Mar/2004:16:05:49 +0000] \"GET /\" 200 1 \"x\" HTTP/1.0\" 404 7",
+			`192.0.2.1 - - [07/Mar/2004:16:05:49 +0000] "GET /\" 200 1 \"x\" HTTP/1.0" 404 7` + "\n" +
+			`192.0.2.1 - - [07/Mar/2004:16:05:49 +0000] "GET /a"b\ HTTP/1.0\" 404 7`,
 		want: `"timestamp":"2004-03-07T16:05:49.000000Z","protocol":"http","method":"GET","payload":"/` + "\ufffd" + `","user":"a [x] [1]","status":200,"size":1
-"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"GET","payload":"/","referer":"x","status":200,"size":1`,
-		quirks: "host name instead of address;invalid UTF-8 replaced;request line without version",
+"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"GET","payload":"/\" 200 1 \"x\"","status":404,"size":7
+"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"GET","payload":"/a\"b\\","status":404,"size":7`,
+		quirks: "host name instead of address;invalid UTF-8 replaced",
 	},
 	{
 		name: "no access log lines", kind: Access,
