@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -126,7 +127,10 @@ func (r *CheckReport) checkTable(ctx context.Context, dir string, m Manifest, t 
 			r.skip(reason, name(s))
 		}
 	}
-	all := []string{structure, form, privacy, order, batches, count, root, encoding}
+	all := []string{structure, form, order, batches, count, root, encoding}
+	if t == recordTable {
+		all = slices.Insert(all, 2, privacy)
+	}
 
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
@@ -198,7 +202,9 @@ func (r *CheckReport) checkTable(ctx context.Context, dir string, m Manifest, t 
 		return nil
 	}
 	r.add(name(form), w.form)
-	r.add(name(privacy), w.private)
+	if t == recordTable {
+		r.add(name(privacy), w.private)
+	}
 	r.add(name(order), w.order)
 	r.add(name(batches), w.cut)
 	r.compare(name(count), fmt.Sprint(w.n), fmt.Sprint(want.Rows))

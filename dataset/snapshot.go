@@ -24,7 +24,7 @@ const (
 	FilesName    = "files.json"
 )
 
-const maxManifest = 64 << 10 // bytes of snapshot.json and of files.json
+const maxManifest = 4 << 10 // bytes of snapshot.json and of files.json; they have about 400
 
 // Manifest is snapshot.json: everything that a snapshot's identity consists
 // of. Its canonical JSON hashed with SHA-256 is the dataset digest.
@@ -69,10 +69,10 @@ func decodeManifest(b []byte) (Manifest, error) {
 	switch m.Address {
 	case record.Full, record.Truncated, record.Hashed:
 	default:
-		return bad("unknown address form %q", clip(string(m.Address)))
+		return Manifest{}, fmt.Errorf("%w: %s: address form %q", ErrUnsupported, ManifestName, clip(string(m.Address)))
 	}
-	if m.Redaction < 0 || m.Redaction > 1 {
-		return bad("unknown redaction version %d", m.Redaction)
+	if m.Redaction < 0 || m.Redaction > record.Redaction {
+		return Manifest{}, fmt.Errorf("%w: %s: redaction %d", ErrUnsupported, ManifestName, m.Redaction)
 	}
 	if len(m.Tables) != len(tables) {
 		return bad("%d tables, want %d", len(m.Tables), len(tables))

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	arenaBlock = 1 << 20   // bytes of rows allocated at a time
+	arenaBlock = 1 << 20   // bytes of rows allocated at a time, at least maxRow
 	rowCost    = 64        // bytes charged for a row in memory beside its own
 	mergeFanIn = 64        // runs merged at a time; bounds open files
 	runBuffer  = 128 << 10 // bytes of read buffer per run, less when memory is short
@@ -69,6 +69,9 @@ func (s *sorter) add(chunk []byte, ends []int) error {
 }
 
 func (s *sorter) addRow(row []byte) error {
+	if len(row) > maxRow {
+		return fmt.Errorf("dataset: internal error: canonical row of %d bytes", len(row))
+	}
 	s.added++
 	if 2*(len(s.rows)+1) > len(s.slots) {
 		s.grow()
@@ -106,9 +109,6 @@ func (s *sorter) grow() {
 
 // keep copies row into the arena.
 func (s *sorter) keep(row []byte) []byte {
-	if len(row) > arenaBlock/4 {
-		return bytes.Clone(row)
-	}
 	if s.cur == len(s.blocks) {
 		s.blocks = append(s.blocks, make([]byte, 0, arenaBlock))
 	}

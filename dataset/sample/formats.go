@@ -201,7 +201,7 @@ func (w *writer) threat(at time.Time, from, threat, level, method, target, agent
 // form, with the housekeeping messages that get in between.
 func relayed(w *writer) {
 	var events []event
-	for len(events) < 300 {
+	for len(events) < 380 {
 		at := w.instant()
 		n := w.intn(100)
 		class, threat, severity := "benign", "benign", "low"

@@ -67,8 +67,8 @@ func (g generator) make() []byte {
 
 var generators = []generator{
 	{File{Name: "exploits.csv", Source: "exploitdb"}, exploits},
-	{File{Name: "site-north.json", Source: "attacks", Site: "north"}, func(w *writer) { threatLog(w, 330) }},
-	{File{Name: "site-harbour.json", Source: "attacks", Site: "harbour"}, func(w *writer) { threatLog(w, 330) }},
+	{File{Name: "site-north.json", Source: "attacks", Site: "north"}, func(w *writer) { threatLog(w, 420) }},
+	{File{Name: "site-harbour.json", Source: "attacks", Site: "harbour"}, func(w *writer) { threatLog(w, 420) }},
 	{File{Name: "relay.json", Source: "attacks", Site: "valley"}, relayed},
 	{File{Name: "access-visitors.log", Source: "access", Class: "benign"}, visitors},
 	{File{Name: "access-mixed.log", Source: "access"}, mixed},
