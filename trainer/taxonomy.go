@@ -52,25 +52,33 @@ var theTaxonomy = sync.OnceValue(func() *taxonomy {
 // and, where no words of that tell, by its type ("dos", "local", …). Every exploit has
 // a class, "other" if need be, and none is benign. Platforms decide nothing in this version.
 //
-// Titles of the index read "Product - Flaw": words behind the first " - " come before
-// all others. Spans are not only the deciding words but all in the title that
-// the table knows of any class, since each of them betrays the label; MaskTitle
-// removes them. Letter case is of no account, bytes that are no ASCII letters or
-// digits separate words. It is safe for concurrent use.
+// Titles of the index read "Product - 'file or parameter' Flaw": words behind the first
+// " - " and outside quotes come before the others, quoted ones last. Spans are not
+// only the deciding words but all in the title that the table knows of any class,
+// since each of them betrays the label; MaskTitle removes them. In quotes, where names of
+// scripts stand, words that decide nothing are left alone. Letter case is of no
+// account, bytes that are no ASCII letters or digits separate words. It is safe for
+// concurrent use.
 func ClassifyExploit(title, typ, platform string) Match {
 	t := theTaxonomy()
-	hits := t.title.find(title)
-	best, inFlaw := -1, false
+	quoted := quotes(title)
 	flaw := strings.Index(title, " - ")
-	m := Match{Class: Unlabelled}
-	for _, h := range hits {
-		m.Spans = append(m.Spans, [2]int{h.from, h.to})
-		behind := flaw >= 0 && h.from > flaw
-		if t.rows[h.row].class == Unlabelled || inFlaw && !behind {
-			continue
+	var m Match
+	best, bestPlace := -1, 0
+	for _, h := range t.title.find(title) {
+		place := 0
+		switch {
+		case inside(quoted, h.from):
+			place = 2
+		case h.from < flaw:
+			place = 1
 		}
-		if best < 0 || behind && !inFlaw || h.row < best {
-			best, inFlaw = h.row, behind
+		decides := t.rows[h.row].class != Unlabelled
+		if decides || place != 2 {
+			m.Spans = append(m.Spans, [2]int{h.from, h.to})
+		}
+		if decides && (best < 0 || place < bestPlace || place == bestPlace && h.row < best) {
+			best, bestPlace = h.row, place
 		}
 	}
 	m.Spans = union(m.Spans)
@@ -79,6 +87,27 @@ func ClassifyExploit(title, typ, platform string) Match {
 	}
 	m.Class, m.Level = t.rows[best].class, t.rows[best].level
 	return m
+}
+
+// quotes returns the parts of a title in single quotes. An apostrophe within a
+// word opens and closes nothing.
+func quotes(title string) (spans [][2]int) {
+	open := -1
+	for i := range len(title) {
+		switch {
+		case title[i] != '\'':
+		case open < 0 && (i == 0 || strings.IndexByte(" (/", title[i-1]) >= 0):
+			open = i
+		case open >= 0 && (i == len(title)-1 || strings.IndexByte(" ),/", title[i+1]) >= 0):
+			spans = append(spans, [2]int{open, i + 1})
+			open = -1
+		}
+	}
+	return spans
+}
+
+func inside(spans [][2]int, at int) bool {
+	return slices.ContainsFunc(spans, func(s [2]int) bool { return s[0] <= at && at < s[1] })
 }
 
 // ClassifyRecord gives the class of an event by its label or, where it has
