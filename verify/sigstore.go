@@ -22,8 +22,8 @@ const maxBundle = 1 << 20 // bytes; a bundle with certificate, time stamp and lo
 // ErrBundle: bytes are no Sigstore bundle of the form that is accepted.
 var ErrBundle = errors.New("not a usable Sigstore bundle")
 
-// errNoKey: no trusted key made the signature.
-var errNoKey = errors.New("no trusted key made this signature")
+// errNoKey: no trusted key made the signature, or it is not over a statement.
+var errNoKey = errors.New("no trusted key made this signature over an in-toto statement")
 
 // keyVerifier checks signatures of one key.
 type keyVerifier struct {
@@ -79,6 +79,9 @@ func verifyBundle(raw []byte, keys []keyVerifier) (payload []byte, by Publisher,
 	if env.PayloadType != PayloadType {
 		return nil, Publisher{}, fmt.Errorf("%w: payload type %q, want %s", ErrBundle, env.PayloadType, PayloadType)
 	}
+	if n := len(env.Signatures); n != 1 {
+		return nil, Publisher{}, fmt.Errorf("%w: %d signatures, want exactly one", ErrBundle, n)
+	}
 	content, err := b.VerificationContent()
 	if err != nil {
 		return nil, Publisher{}, fmt.Errorf("%w: %v", ErrBundle, err)
@@ -95,13 +98,10 @@ func verifyBundle(raw []byte, keys []keyVerifier) (payload []byte, by Publisher,
 	// The subject is checked by the caller, as a check of its own with what was
 	// observed, hence no artifact here.
 	policy := sgverify.NewPolicy(sgverify.WithoutArtifactUnsafe(), sgverify.WithoutIdentitiesUnsafe(), sgverify.WithKey())
-	err = errNoKey
 	for _, k := range keys {
-		if _, e := k.verifier.Verify(&b, policy); e == nil {
+		if _, err := k.verifier.Verify(&b, policy); err == nil {
 			return payload, k.publisher, nil
-		} else if len(keys) == 1 {
-			err = fmt.Errorf("%w: %v", errNoKey, e)
 		}
 	}
-	return nil, Publisher{}, err
+	return nil, Publisher{}, errNoKey
 }

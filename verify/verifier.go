@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -100,8 +101,9 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 }
 
 // Judge returns the verdict about a release that was pulled, from the bundles
-// that were found for it, in any order. It does no input or output, and what
-// it returns depends on its arguments and the policy alone.
+// that were found for it, in any order. a must be what oras.Pull or oras.Pack
+// returned, which are what hold its files against its digest. Judge does no
+// input or output, and its verdict follows from its arguments and the policy.
 //
 // One bundle must meet all demands by itself; bundles that meet none, broken
 // ones included, never change whether the verdict passes. Of several that do,
@@ -197,7 +199,7 @@ func (v *Verifier) judgeRelease(r *Verdict, a *oras.Artifact) {
 	case p.Datasets == nil:
 		r.skip(CheckAllowed, "the policy names no datasets")
 	case !slices.Contains(p.Datasets, a.Release.Dataset):
-		r.fail(CheckAllowed, a.Release.Dataset.String(), fmt.Sprintf("one of %d in the policy", len(p.Datasets)), "trained on a dataset that the policy does not name")
+		r.fail(CheckAllowed, a.Release.Dataset.String(), oneOf(p.Datasets), "trained on a dataset that the policy does not name")
 	default:
 		r.pass(CheckAllowed, a.Release.Dataset.String())
 	}
@@ -292,34 +294,40 @@ func (v *Verifier) judgeBundle(r *Verdict, a *oras.Artifact, raw []byte) {
 	case p.Builders == nil:
 		r.skip(CheckBuilder, "the policy names no builders")
 	case !slices.Contains(p.Builders, id):
-		r.fail(CheckBuilder, id, fmt.Sprintf("one of %d in the policy", len(p.Builders)), "built by a system that the policy does not name")
+		r.fail(CheckBuilder, id, oneOf(p.Builders), "built by a system that the policy does not name")
 	default:
 		r.pass(CheckBuilder, id)
 	}
 }
 
 func (v *Verifier) publishers() string {
-	text := ""
-	for i, p := range v.policy.Publishers {
-		if i > 0 {
-			text += ", "
-		}
-		text += p.Name
+	var names []string
+	for _, p := range v.policy.Publishers {
+		names = append(names, p.Name)
 	}
-	return text
+	return strings.Join(names, ", ")
+}
+
+// oneOf names what a policy lists, when it is little enough to be read.
+func oneOf[T any](list []T) string {
+	if len(list) > 3 {
+		return fmt.Sprintf("one of the %d in the policy", len(list))
+	}
+	var text []string
+	for _, x := range list {
+		text = append(text, fmt.Sprint(x))
+	}
+	return strings.Join(text, " or ")
 }
 
 func (s Statement) describeSubjects() string {
-	text := ""
-	for i, r := range s.Subject {
-		if i > 0 {
-			text += ", "
-		}
+	var text []string
+	for _, r := range s.Subject {
 		if d := r.SHA256(); !d.IsZero() {
-			text += d.String()
+			text = append(text, d.String())
 		} else {
-			text += "(no sha256)"
+			text = append(text, "(no sha256)")
 		}
 	}
-	return text
+	return strings.Join(text, ", ")
 }

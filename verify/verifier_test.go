@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -419,6 +420,22 @@ func TestAnyFlippedByteOfABundleIsRefusedOrMeansTheSame(t *testing.T) {
 	if passed > len("any")+2 {
 		t.Errorf("%d of %d flipped bytes pass", passed, len(good))
 	}
+}
+
+func TestOneVerifierServesManyGoroutines(t *testing.T) {
+	s := newSigner(t, "A")
+	a := testRelease(t, nil)
+	b := s.statement(t, statementFor(t, a, nil))
+	v := testVerifier(t, nil, s)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if !v.Judge(a, []byte("{"), b).Pass() || v.Judge(a).Pass() {
+				t.Error("another verdict beside others")
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestPolicyThatTrustsNobodyMakesNoVerifier(t *testing.T) {
