@@ -2,12 +2,14 @@
 // demands.
 //
 //	bhverify release REF --policy FILE    judge a release, check by check
+//	bhverify rebuild REF                  train a release again and compare
 //	bhverify policy init --key PUB        write a policy that trusts a key
 //	bhverify policy check FILE            say in words what a policy demands
 //	bhverify version
 //
 // Exit codes: 0 the release is verified, 1 it could not be decided (network,
-// files, nothing found, a broken policy), 2 wrong command line, 3 refused.
+// files, nothing found, a broken policy), 2 wrong command line, 3 refused, 4 not
+// reproducible.
 // The verdict goes to standard output, everything else to standard error.
 package main
 
@@ -41,6 +43,7 @@ for which product, trained on which dataset, by which recipe. The policy is a
 local file and is never taken from what is judged.`,
 		Commands: []cli.Command{
 			releaseCommand(),
+			rebuildCommand(),
 			policyInitCommand(),
 			policyCheckCommand(),
 			cli.VersionCommand("bhverify"),
