@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"strings"
 )
@@ -30,8 +31,8 @@ type Digest [sha256.Size]byte
 // Sum returns the digest of b.
 func Sum(b []byte) Digest { return sha256.Sum256(b) }
 
-// ParseDigest reads the text form. Upper-case hex, other algorithms and
-// surrounding space are ErrSyntax.
+// ParseDigest reads the text form. Upper-case hex, other algorithms,
+// surrounding space and 64 zeros, which would name nothing, are ErrSyntax.
 func ParseDigest(s string) (Digest, error) {
 	var d Digest
 	h, ok := strings.CutPrefix(s, "sha256:")
@@ -40,6 +41,9 @@ func ParseDigest(s string) (Digest, error) {
 	}
 	if _, err := hex.Decode(d[:], []byte(h)); err != nil {
 		return Digest{}, fmt.Errorf("%w digest %q: %v", ErrSyntax, clip(s), err)
+	}
+	if d.IsZero() {
+		return Digest{}, fmt.Errorf("%w digest %q: all zeros name nothing", ErrSyntax, clip(s))
 	}
 	return d, nil
 }
@@ -84,41 +88,45 @@ func (d *Digest) UnmarshalText(b []byte) error {
 }
 
 // NewReader returns a reader of r that reports ErrMismatch instead of io.EOF
-// unless exactly size bytes with digest d were read. It never reads more than
-// size+1 bytes from r. Bytes handed out before the end are not yet checked:
+// unless exactly size bytes with digest d were read, and goes on reporting it. It
+// never reads more than size+1 bytes from r. Bytes handed out before the end are not yet checked:
 // act on them only after io.EOF.
 func NewReader(r io.Reader, d Digest, size int64) io.Reader {
-	return &reader{r: io.LimitReader(r, size+1), want: d, left: size, h: sha256.New()}
+	return &reader{r: io.LimitReader(r, max(size, size+1)), want: d, left: size, h: sha256.New()}
 }
 
 type reader struct {
 	r    io.Reader
 	want Digest
 	left int64
-	h    interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
+	h    hash.Hash
+	err  error // the refusal, once there was one
 }
 
 func (r *reader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
 	n, err := r.r.Read(p)
 	if int64(n) > r.left {
-		return 0, fmt.Errorf("%w: %s is longer than its stated size", ErrMismatch, r.want)
+		r.err = fmt.Errorf("%w: %s is longer than its stated size", ErrMismatch, r.want)
+		return 0, r.err
 	}
 	r.left -= int64(n)
 	r.h.Write(p[:n])
 	if err != io.EOF {
 		return n, err
 	}
-	if r.left != 0 {
-		return n, fmt.Errorf("%w: %s is %d bytes short", ErrMismatch, r.want, r.left)
-	}
 	var got Digest
-	if r.h.Sum(got[:0]); got != r.want {
-		return n, fmt.Errorf("%w: want %s, got %s", ErrMismatch, r.want, got)
+	switch r.h.Sum(got[:0]); {
+	case r.left != 0:
+		r.err = fmt.Errorf("%w: %s is %d bytes short", ErrMismatch, r.want, r.left)
+	case got != r.want:
+		r.err = fmt.Errorf("%w: want %s, got %s", ErrMismatch, r.want, got)
+	default:
+		return n, io.EOF
 	}
-	return n, io.EOF
+	return n, r.err
 }
 
 // ReadAll reads r to its end and returns its bytes once they are known to be
