@@ -314,7 +314,7 @@ func attrOf(i int, name string, change func([]byte) []byte) func([]byte) []byte 
 func intsOf(name string, change func([]int32) []int32) func([]byte) []byte {
 	return attrOf(0, name, func(b []byte) []byte {
 		return edit(b, func(packed []byte) []byte {
-			v, err := ints(name, packed, varints(packed), 1<<31)
+			v, err := ints(name, packed, varints(packed), math.MaxInt32)
 			if err != nil {
 				panic(err)
 			}
@@ -497,7 +497,7 @@ func makeVectors(t *testing.T) []testVector {
 		}
 	}
 	large(14, "features", "features, limit", ReputationFile, features(MaxDim+1))
-	large(14, "features-huge", "features, limit", ReputationFile, features(math.MaxInt))
+	large(14, "features-huge", "features, limit", ReputationFile, features(math.MaxInt32))
 	bad(14, "no-features", "without a number of features", ReputationFile, features(0))
 	large(15, "targets", "targets, limit", ReputationFile, func(b []byte) []byte {
 		return edit(b, func([]byte) []byte { return tensor(typeFloat, "bias", MaxTargets+1, make([]byte, 4*(MaxTargets+1))) }, at{7, 0}, at{5, 0})
