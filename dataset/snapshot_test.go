@@ -17,6 +17,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/endian"
+	"github.com/apache/arrow/go/v17/arrow/ipc"
+
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 )
@@ -304,14 +308,14 @@ func TestHostileArrowIsRefusedInLittleMemory(t *testing.T) {
 	// What a flip may change without notice is what a reader does not look at:
 	// padding, and the copy of the schema before the batches. Check finds those.
 	for i := range good {
-		for bit := range 8 {
+		for _, bit := range []int{0, 3, 7} {
 			b := bytes.Clone(good)
 			b[i] ^= 1 << bit
 			attempt(fmt.Sprintf("bit %d of byte %d", bit, i), b, true)
 		}
 	}
 	rng := rand.New(rand.NewPCG(3, 4))
-	rounds := 20_000
+	rounds := 8_000
 	if testing.Short() {
 		rounds = 2_000
 	}
@@ -331,7 +335,7 @@ func TestHostileArrowIsRefusedInLittleMemory(t *testing.T) {
 func TestCheckFindsEveryChangedByte(t *testing.T) {
 	p := snapshotOf(t, someExploits(), someRecords())
 	dir := p.write(t, t.TempDir())
-	step := 7
+	step := 29
 	if testing.Short() {
 		step = 101
 	}
@@ -368,18 +372,12 @@ func TestCheckFindsEveryChangedByte(t *testing.T) {
 // them, holds the same snapshot.
 func TestBigEndianFilesAreRead(t *testing.T) {
 	p := snapshotOf(t, someExploits(), someRecords())
-	for i, table := range tables {
-		b := p[table.file()]
+	for _, table := range tables {
+		b := relabel(t, p[table.file()], table)
 		s := operate(b)
-		schema, _ := s.footer.sub(1)
-		at := schema.slot(0)
-		if at == 0 {
-			t.Skip("the writer leaves the default endianness out, so it cannot be changed in place")
-		}
-		binary.LittleEndian.PutUint16(s.at(at), 1)
 		k := 0
 		for _, col := range table.columns {
-			k++ // validity
+			k++ // behind the validity bitmap
 			width := map[columnType]int{int64Column: 8, int32Column: 4, textColumn: 4}[col.typ]
 			n := int(binary.LittleEndian.Uint64(b[s.buffer(0, k)+8:]))
 			values := b[s.body(0, k):][:n]
@@ -392,7 +390,7 @@ func TestBigEndianFilesAreRead(t *testing.T) {
 				k++
 			}
 		}
-		_ = i
+		p[table.file()] = b
 	}
 	p.describe(t)
 	dir := p.write(t, t.TempDir())
@@ -413,6 +411,33 @@ func TestBigEndianFilesAreRead(t *testing.T) {
 	if skipped != 2 {
 		t.Errorf("%d findings skipped, want the two encodings", skipped)
 	}
+}
+
+// relabel encodes an Arrow file of one batch anew with a schema that says its
+// values are big-endian, which they are not yet.
+func relabel(t *testing.T, b []byte, table *table) []byte {
+	t.Helper()
+	r, err := ipc.NewFileReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := r.RecordAt(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := table.schema().WithEndianness(endian.BigEndian)
+	var out bytes.Buffer
+	w, err := ipc.NewFileWriter(&offsetWriter{w: &out}, ipc.WithSchema(schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(array.NewRecord(schema, rec.Columns(), rec.NumRows())); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }
 
 func TestCheckNamesWhatIsWrong(t *testing.T) {
