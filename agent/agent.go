@@ -124,7 +124,7 @@ func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier) (
 		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	for _, c := range verdict.Failures() {
-		if c.Name == verify.CheckManifest || c.Name == verify.CheckFiles || c.Name == verify.CheckDocument {
+		if c.Name == verify.CheckManifest || c.Name == verify.CheckFiles {
 			return nil, nil, fmt.Errorf("%w: %s", ErrCorrupt, c.Reason)
 		}
 	}

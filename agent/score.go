@@ -42,7 +42,7 @@ type Session struct {
 
 // Session returns a session without any history.
 func (s *Scorer) Session() *Session {
-	return &Session{s: s, tracker: s.extract.NewTracker()}
+	return &Session{s: s, tracker: feature.NewTracker(s.extract.Config())}
 }
 
 // Vector returns the features of r, given the records that the session saw

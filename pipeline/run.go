@@ -149,7 +149,7 @@ func Run(ctx context.Context, p Plan) (*Report, error) {
 		return nil, err
 	}
 	err = r.stage("pack", func() error {
-		if err := oras.PushDataset(ctx, store, data); err != nil {
+		if _, err := oras.PushDataset(ctx, store, data); err != nil {
 			return err
 		}
 		if err := oras.Push(ctx, store, release); err != nil {
