@@ -107,7 +107,6 @@ func (e *Extractor) payload(dst []float32, w *work) {
 	putCount(dst, colHiddenFile, hidden)
 	putCount(dst, colProbeWords, x.probes)
 	putLog8(dst, colWords, x.words)
-	putLog8(dst, colNumbers, x.numbers)
 
 	putShare(dst, colUpper, n.upper, len(text))
 	e.chars(dst, w)
@@ -328,8 +327,6 @@ func (e *Extractor) headers(dst []float32, r *record.Record, w *work) int {
 		dst[colMethodGet] = 1
 	case "POST":
 		dst[colMethodPost] = 1
-	case "HEAD":
-		dst[colMethodHead] = 1
 	case "PUT", "PATCH", "DELETE":
 		dst[colMethodWrite] = 1
 	default:

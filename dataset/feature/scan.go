@@ -72,11 +72,12 @@ type scan struct {
 	punctuated  int // parts
 	entropy     int // of one part
 
-	words, numbers, wordLongest int
-	wordFrom, wordTo            int // longest word
-	probes                      int
+	words, probes    int
+	wordFrom, wordTo int // longest word
 
 	ups, depth, dots, selfs int
+
+	bin bool // the path segment before was a folder of commands
 }
 
 // work is the scratch space of one extraction.
@@ -222,8 +223,9 @@ func nameLength(b []byte) int {
 	return 0
 }
 
-// climb counts dots and slashes: steps to a parent, chains of them, long runs
-// and segments that lead nowhere.
+// climb counts dots and slashes: steps to a parent (three dots and more between
+// slashes are one on some systems, or become one in filters), chains of them,
+// long runs and segments that lead nowhere.
 func (x *scan) climb(b []byte) {
 	chain, clean := 0, false // clean: only separators since the last step
 	for i := 0; i < len(b); i++ {
@@ -244,7 +246,7 @@ func (x *scan) climb(b []byte) {
 			}
 			switch {
 			case run == 2 && (separator(after) || separator(before) && class[after] != letter && class[after] != digit) && len(b) > 2,
-				run == 4 && i+2 < len(b) && separator(after) && separator(b[i+2]):
+				run > 2 && separator(before) && separator(after) && len(b) > run:
 				x.ups++
 				if !clean {
 					chain = 0
@@ -291,7 +293,9 @@ const never = -1 << 20
 func (w *work) examinePart(b []byte, p part) {
 	x := &w.scan
 	var t tally
-	s := state{before: kindEdge, last: kindEdge, union: never, logic: never, order: never, start: p.role != rolePath && p.role != roleHost}
+	s := state{before: kindEdge, last: kindEdge, union: never, logic: never, order: never}
+	s.start = p.role != rolePath && p.role != roleHost || p.role == rolePath && x.bin
+	x.bin = false
 	quotes, doubles, punctuation, depth, unmatched := 0, 0, 0, [3]int{}, 0
 	some := false
 	for i := 0; i < len(b); {
@@ -362,6 +366,9 @@ func (w *work) examinePart(b []byte, p part) {
 					t.add(colTags)
 				case next == '/' || next == '!':
 					t.add(colTagsClosed)
+					if bytes.HasPrefix(b[i+2:], []byte("--#")) {
+						t.add(colCodeOpen)
+					}
 				case next == '?':
 					rest := b[i+2:]
 					if bytes.HasPrefix(rest, []byte("php")) || bytes.HasPrefix(rest, []byte("=")) {
@@ -450,6 +457,9 @@ func (w *work) examinePart(b []byte, p part) {
 		i++
 	}
 	w.emit(&s, kindEdge)
+	if p.role == rolePath && s.index == 2 && s.last == kindEdge && s.before == kindFolder {
+		x.bin = true
+	}
 
 	x.punctuation = max(x.punctuation, punctuation)
 	if punctuation >= 3 {
@@ -464,6 +474,9 @@ func (w *work) examinePart(b []byte, p part) {
 		t.add(colDoubleQuoteOdd)
 		some = true
 	}
+	if (quotes|doubles)&1 == 1 && len(b) > 1 && (quote(b[0]) || quote(b[len(b)-1])) {
+		t.add(colQuoteEdge)
+	}
 	if unmatched += depth[0] + depth[1] + depth[2]; unmatched > 0 {
 		t[colImbalance-colQuoteOdd] = int32(unmatched)
 		some = true
@@ -472,6 +485,9 @@ func (w *work) examinePart(b []byte, p part) {
 		return
 	}
 	f := t.families(quotes + doubles)
+	if p.role == rolePath && t.of(colShellFirst) > 0 {
+		f |= familyShell
+	}
 	if f&familySQL != 0 {
 		x.sqlParts++
 	}
@@ -487,15 +503,15 @@ func (w *work) examinePart(b []byte, p part) {
 func (t *tally) families(quotes int) (f family) {
 	has := func(c column) bool { return t[c-colQuoteOdd] > 0 }
 	broken := has(colQuoteOdd) || has(colDoubleQuoteOdd) || has(colImbalance)
-	if has(colSQLUnion) || has(colSQLTiming) && (broken || has(colSQLSubselect) || has(colSQLLogic)) || has(colSQLStacked) && has(colSQLWords) && (broken || has(colSQLTail)) ||
-		has(colSQLLogic) && (has(colSQLEqual) || has(colSQLCompare)) || has(colSQLTail) && (broken || has(colSQLOrder)) ||
-		has(colSQLSubselect) && has(colSQLFrom) || has(colSQLSchema) {
+	if has(colSQLUnion) || has(colSQLTiming) && (broken || has(colSQLSubselect) || has(colSQLLogic) || has(colSQLStacked) || has(colSQLTail)) || has(colSQLStacked) && has(colSQLWords) && (broken || has(colSQLTail)) ||
+		has(colSQLLogic) && (has(colSQLEqual) || has(colSQLCompare) || has(colSQLCalls)) || has(colSQLTail) && (broken || has(colSQLOrder)) ||
+		has(colSQLSubselect) && (has(colSQLFrom) || t.of(colSQLCalls) > 1) || has(colSQLSchema) {
 		f |= familySQL
 	}
 	if has(colShellAfter) || has(colShellSubstitution) && has(colShellCommands) || has(colShellFirst) && (has(colShellRedirect) || has(colShellOption)) {
 		f |= familyShell
 	}
-	if has(colTagsKnown) || has(colEventHandlers) && (quotes > 0 || has(colTags)) || has(colSchemeScript) && !has(colSchemeInside) ||
+	if has(colTagsKnown) || t.of(colScriptWords) > 1 || has(colEventHandlers) && (quotes > 0 || has(colTags)) || has(colSchemeScript) && !has(colSchemeInside) ||
 		has(colScriptCalls) && (quotes > 0 || has(colTags) || has(colTagsClosed)) {
 		f |= familyMarkup
 	}
@@ -525,6 +541,8 @@ func (t *tally) families(quotes int) (f family) {
 func breaksOut(kind byte) bool {
 	return kind == '\'' || kind == '"' || kind == ')' || kind == '`' || kind == kindNumber || kind == kindHex
 }
+
+func quote(c byte) bool { return c == '\'' || c == '"' }
 
 func bracket(c byte) int {
 	switch c {
@@ -581,7 +599,6 @@ func (w *work) word(b []byte, from, to int, letters bool, p part, s *state, t *t
 	}
 	s.operand = hash
 	if !letters {
-		x.numbers++
 		if next == '.' && s.last != '.' && internalAddress(b[from:]) {
 			t.add(colInternalHost)
 			some = true
@@ -692,7 +709,7 @@ func (w *work) word(b []byte, from, to int, letters bool, p part, s *state, t *t
 		if s.start {
 			t.add(colShellFirst)
 		}
-		if next == ' ' && (after == '-' || after == '/' || class[after] == digit) {
+		if next == ' ' && (after == '-' || after == '/' || class[after] == digit) || bytes.HasPrefix(b[to:], []byte(".exe ")) {
 			t.add(colShellOption)
 		}
 	}

@@ -57,10 +57,8 @@ const (
 	colHiddenFile
 	colProbeWords
 	colWords
-	colNumbers
 	colMethodGet
 	colMethodPost
-	colMethodHead
 	colMethodWrite
 	colMethodRare
 	colStatusClass
@@ -128,6 +126,7 @@ const (
 	colLineBreaks
 	colQuoteOdd
 	colDoubleQuoteOdd
+	colQuoteEdge
 	colImbalance
 	colSQLWords
 	colSQLParts
@@ -278,12 +277,10 @@ func columns() []Column {
 	count(colHiddenFile, "hidden_file", Shape, "Path segments that begin with a dot and a letter.")
 	count(colProbeWords, "probe_words", Shape, "Words of the path or of a bare value that scanners ask for: admin, setup, backup and such.")
 	log8(colWords, "words", Shape, "Words in the normalised payload.")
-	log8(colNumbers, "numbers", Shape, "Words made of digits only.")
 	flag(colMethodGet, "method_get", Shape, "The method is GET.")
 	flag(colMethodPost, "method_post", Shape, "The method is POST.")
-	flag(colMethodHead, "method_head", Shape, "The method is HEAD.")
 	flag(colMethodWrite, "method_write", Shape, "The method is PUT, PATCH or DELETE.")
-	flag(colMethodRare, "method_rare", Shape, "There is another method.")
+	flag(colMethodRare, "method_rare", Shape, "There is another method, HEAD among them.")
 	set(colStatusClass, "status_class", Shape, "code", 5, "First digit of the HTTP status, 0 when unknown.")
 	flag(colStatusDenied, "status_denied", Shape, "The status is 401 or 403.")
 	flag(colStatusMissing, "status_missing", Shape, "The status is 404 or 410.")
@@ -345,6 +342,7 @@ func columns() []Column {
 	count(colHeaderWords, "header_words", Structure, "Names of HTTP headers at the start of a later line, followed by a colon or dash.")
 	count(colQuoteOdd, "quote_odd", Structure, "Path segments and values with an odd number of single quotes.")
 	count(colDoubleQuoteOdd, "double_quote_odd", Structure, "Path segments and values with an odd number of double quotes.")
+	count(colQuoteEdge, "quote_edge", Structure, "Path segments and values with an odd number of quotes that begin or end with one.")
 	count(colImbalance, "imbalance", Structure, "Largest number of unmatched brackets ()[]{} in one path segment or value.")
 	count(colSQLWords, "sql_words", Structure, "Largest number of SQL keywords in one path segment or value.")
 	count(colSQLParts, "sql_parts", Structure, "Path segments and values with a sure sign of SQL injection.")

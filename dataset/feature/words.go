@@ -44,15 +44,15 @@ var vocabulary = []struct {
 	{sqlWord, `select union insert update delete drop from where having order group by into values exec execute declare
 		cast convert all distinct limit offset join case when then else end null table dual begin as waitfor create alter
 		truncate replace handler procedure analyse shutdown set if outfile dumpfile exists any some between in is rownum top`},
-	{sqlStatement, `select insert update delete drop create alter exec execute declare waitfor shutdown truncate set if begin
+	{sqlStatement, `select insert update delete drop create alter exec execute declare waitfor shutdown truncate set if iif begin
 		merge grant revoke call show copy backup`},
 	{sqlLogic, `and or xor not like rlike regexp between in is having div mod`},
 	{sqlCall, `sleep benchmark concat concat_ws group_concat char chr ascii ord substring substr mid hex unhex pg_sleep
 		extractvalue updatexml load_file version database user current_user session_user system_user schema count floor rand
 		elt if ifnull nullif coalesce cast convert length md5 make_set field row_count generate_series randomblob
 		regexp_substring crypt_key xmltype ctxsys dbms_pipe utl_inaddr get_host_address receive_message upper lower
-		make_time exp geometrycollection polygon multipoint name_const row json_keys quote load_extension`},
-	{sqlTiming, `sleep benchmark pg_sleep waitfor delay dbms_pipe dbms_lock generate_series randomblob`},
+		make_time exp geometrycollection polygon multipoint name_const row json_keys quote load_extension iif dbms_lock user_lock dbms_pipe like`},
+	{sqlTiming, `sleep benchmark pg_sleep waitfor delay dbms_pipe dbms_lock user_lock generate_series randomblob`},
 	{sqlSchema, `information_schema sysobjects syscolumns sysusers sysibm systables all_users all_tables pg_catalog pg_user
 		pg_shadow sqlite_master msysaccessobjects xp_cmdshell xp_dirtree xp_regread sp_executesql sp_oacreate
 		table_schema table_name column_name character_sets utl_http utl_inaddr dbms_pipe ctxsys domain_users
@@ -63,7 +63,7 @@ var vocabulary = []struct {
 		sudo su passwd useradd adduser net dir type del copy telnet ssh scp crontab service systemctl iptables ulimit nohup
 		mount dd tar gzip gunzip unzip base64 openssl lynx fetch uptime free df lscpu nproc hostname w who last history
 		printf test true false exec eval source expr reboot shutdown killall pkill enable shell system apt yum waitfor
-		certutil bitsadmin wmic reg regsvr32 rundll32 mshta cscript wscript lsof socat gcc make`},
+		certutil bitsadmin wmic reg regsvr32 rundll32 mshta cscript wscript lsof socat gcc make rem ver start`},
 	{binFolder, `bin usr sbin local opt c d windows winnt system32`},
 	{sensitive, `etc passwd shadow hosts boot ini win inf proc self environ cmdline fd htaccess htpasswd
 		bash_history id_rsa authorized_keys system32 winnt sam repair inetpub wwwroot access_log
@@ -111,6 +111,7 @@ const (
 	kindWord   = 'w'
 	kindNumber = '0'
 	kindHex    = 'x'
+	kindFolder = 'b' // of commands
 	kindBreak  = '\n'
 )
 
@@ -134,7 +135,7 @@ var known = func() (table [knownSlots]knownWord) {
 	}{
 		{sqlTiming, 't'}, {sqlSchema, 'i'}, {sqlLogic, 'l'}, {sqlStatement, 's'}, {sqlWord, 'q'}, {scriptScheme, 'j'},
 		{lookup, 'n'}, {scheme, 'u'}, {tagName, 'g'}, {scriptCall, 'r'}, {scriptWord, 'o'}, {codeCall, 'p'},
-		{sqlCall, 'f'}, {shellCommand, 'c'}, {sensitive, 'e'}, {binFolder, 'b'}, {xmlWord, 'm'}, {probe, 'a'},
+		{sqlCall, 'f'}, {shellCommand, 'c'}, {sensitive, 'e'}, {binFolder, kindFolder}, {xmlWord, 'm'}, {probe, 'a'},
 	}
 	meanings := map[string]meaning{}
 	var words []string
