@@ -153,7 +153,8 @@ func (s *Scorer) sums(dst []int32, x, slots []float32) {
 	}
 }
 
-// sumOne returns the sum of all trees of an ensemble with one target.
+// sumOne returns the sum of all trees of an ensemble with one target. Its walk
+// stands in addMany again: apart, the places of a group stay in registers.
 func sumOne(nodes []flat, slots []float32, groups []group) int32 {
 	sum := int32(0)
 	for i := range groups {
