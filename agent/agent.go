@@ -202,7 +202,7 @@ func NewScorer(a *oras.Artifact) (*Scorer, error) {
 func privacy(c feature.Config) record.Privacy {
 	p := record.Privacy{Address: record.AddressForm(c.Address), Redaction: c.Redaction}
 	if c.Address == feature.AddressHashed {
-		p.Address = record.AddressForm(feature.AddressFull)
+		p.Address = record.Full
 	}
 	return p
 }
