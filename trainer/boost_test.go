@@ -2,6 +2,9 @@ package trainer
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"reflect"
 	"testing"
 )
@@ -223,5 +226,39 @@ func TestForestLearnsAndIsTheSameForAnyNumberOfWorkers(t *testing.T) {
 		if r > 20 {
 			break
 		}
+	}
+}
+
+func TestEngineGolden(t *testing.T) {
+	// Trees of integers from integers: the same on every CPU.
+	h := sha256.New()
+	for _, targets := range []int{1, 4} {
+		train, valid, _ := quadrantSamples(9, 3000, max(2, targets))
+		a, err := boost(context.Background(), testBoost, 1, "golden", train, valid, targets, 2, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, round := range a.rounds {
+			for _, tr := range round {
+				fmt.Fprintln(h, tr.nodes, tr.values)
+			}
+		}
+		fmt.Fprintln(h, a.bias, a.losses, calibrate(valid, a.scores(valid.bins, len(a.rounds), 1), 1))
+	}
+	x, rows := cloud(500, 10)
+	trees, _, err := growIsolation(context.Background(), IsolationParams{Trees: 9, Sample: 64}, 1, x, 10, []int{0, 2, 3, 4, 6, 8}, rows, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(h, trees)
+	train, _, _ := quadrantSamples(9, 1000, 4)
+	forest, err := growForest(context.Background(), ForestParams{Trees: 5, MaxDepth: 9, MaxLeaves: 99, MaxBins: 255, MinSplit: 5, MinRows: 2}, 1, "golden", train, 4, 2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(h, forest)
+	const want = "c06b92881e878237962dfe0386b7483f8c53d24da06462e2b859f355d7f17c20"
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		t.Errorf("the engine makes %s, want %s", got, want)
 	}
 }
