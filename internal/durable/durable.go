@@ -77,7 +77,8 @@ var (
 // Implementations are safe for concurrent use.
 type FS interface {
 	// MkdirAll makes the directory path with the parents that are missing, and
-	// syncs each directory in which it made one. Nil if path is a directory already.
+	// syncs each directory in which it made one. Nil if path is a directory already,
+	// fs.ErrExist if it or a parent is something else.
 	MkdirAll(path string, perm fs.FileMode) error
 	// Mkdir makes one directory. A taken name is fs.ErrExist.
 	Mkdir(path string, perm fs.FileMode) error

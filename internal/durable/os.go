@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // OS is the file system of the host.
@@ -23,7 +24,7 @@ func (o osFS) MkdirAll(path string, perm fs.FileMode) error {
 		}
 		return fmt.Errorf("mkdir %s: a file is in the way: %w", path, fs.ErrExist)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
 	parent := filepath.Dir(path)
