@@ -305,11 +305,17 @@ func findBearer(s string, i int) (from, to int) {
 		for to = from; to < len(s) && (isAlnum(s[to]) || strings.IndexByte("-._~+/=", s[to]) >= 0); to++ {
 			strong = strong || isDigit(s[to]) || 'A' <= s[to] && s[to] <= 'Z'
 		}
-		if to-from >= 12 && strong && s[from] != '/' && !strings.Contains(s[from:to], "..") && endsValue(s, to) {
+		// Words inside this one end at the same place.
+		dots := strings.LastIndex(s[from:to], "..")
+		switch {
+		case !endsValue(s, to):
+			i = max(i, to-1)
+		case dots >= 0:
+			i = max(i, from+dots)
+		case to-from >= 12 && strong && s[from] != '/':
 			return from, to
-		}
-		if i = max(i, from-1); !endsValue(s, to) {
-			i = max(i, to-1) // words in between end at the same place
+		default:
+			i = max(i, from-1)
 		}
 	}
 	return len(s), len(s)

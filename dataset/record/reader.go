@@ -156,7 +156,7 @@ type Reader struct {
 
 // NewReader returns a Reader of r, which holds rows of the given kind. The
 // header of a Labelled input is read at once; one that lacks a column is
-// ErrHeader. r is not buffered beyond 1 MiB and a little more.
+// ErrHeader. At most 2 MiB of r are held at a time.
 func NewReader(r io.Reader, kind Kind, opt Options) (*Reader, error) {
 	if !kind.valid() {
 		return nil, fmt.Errorf("record: unknown format %s: want one of %s", quote(string(kind)), kinds)

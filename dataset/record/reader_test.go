@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
 )
@@ -396,6 +397,14 @@ not JSON`,
 "timestamp":"1970-01-01T00:00:00.000000Z","src_ip":"::","attack_type":"e"`,
 		bad: "cut short", quirks: "array not closed",
 	},
+	{
+		name: "texts and brackets inside array elements", kind: Attacks,
+		in: "[{\"attack_type\":\"a\",\"timestamp\":0,\"ip\":\"::\",\"details\":\"\\\"}]{[\\\\\"}, \"t\\\"]\", tru] \n" +
+			"[\"cut\\\n{\"attack_type\":\"b\",\"timestamp\":0,\"ip\":\"::\",\"x\":[{},{\"y\":{}}]},}\n,\"end\\",
+		want: `"timestamp":"1970-01-01T00:00:00.000000Z","src_ip":"::","payload":"\"}]{[\\","attack_type":"a"
+"timestamp":"1970-01-01T00:00:00.000000Z","src_ip":"::","attack_type":"b"`,
+		bad: "cut short;not JSON;not an object", quirks: "array not closed",
+	},
 
 	// Honeypots.
 	{
@@ -447,14 +456,14 @@ not JSON`,
 192.0.2.1 - - [07/Mar/2004:16:05:49 +0000] "GET /old" 200 1
 192.0.2.1 - - [07/Mar/2004:16:05:49 +0000] "SSH-2.0-Go x" 400 1
 192.0.2.1 - - [07/Mar/2004:16:05:49 +0000] "GET /" + "x" + " HTTP/1.0" 999 1
-192.0.2.1 - - [07/Mar/2004:16:05:49 +0000] "GET /\xd0\xbf\x22\\\q\x HTTP/1.1" 000 1`,
+192.0.2.1 - - [07/Mar/2004:16:05:49 +0000] "GET /\xd0\xbf\x22\\\q\x\b\n\r\t\v HTTP/1.1" 000 1`,
 		want: `"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","status":408
 "timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","status":400
 "timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","payload":"\u0016\u0003\u0001\u0002","status":400,"size":226
 "timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"GET","payload":"/old","status":200,"size":1
 "timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","payload":"SSH-2.0-Go x","status":400,"size":1
 "timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"GET","payload":"/\" + \"x\" + \"","size":1
-"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"GET","payload":"/п\"\\\\q\\x","size":1`,
+"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"GET","payload":"/п\"\\\\q\\x\b\n\r\t\u000b","size":1`,
 		quirks: "empty request line;number out of range;request line without method;request line without version",
 	},
 	{
@@ -623,7 +632,7 @@ func TestNoPasswordEntersARecord(t *testing.T) {
 // reverse: the records are the same.
 func TestRowsDoNotDependOnEachOther(t *testing.T) {
 	for _, c := range formats {
-		if c.kind == Labelled || strings.Contains(c.in, "[\n") || strings.Contains(c.name, "broken") || strings.Contains(c.name, "arrays") {
+		if c.kind == Labelled || strings.Contains(c.in, "[\n") || strings.Contains(c.name, "broken") || strings.Contains(c.name, "array") {
 			continue
 		}
 		lines := strings.Split(c.in, "\n")
@@ -797,5 +806,42 @@ func TestMessagesAreFitForATerminal(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestHostileRowsTakeLinearTime reads rows near the length limit that repeat
+// what a parser looks for. Quadratic work would take minutes.
+func TestHostileRowsTakeLinearTime(t *testing.T) {
+	fill := func(s string) string { return strings.Repeat(s, (maxRow-200)/len(s)) }
+	opt := Options{Privacy: Privacy{Redaction: 1}}
+	start := time.Now()
+	for _, c := range []struct {
+		kind Kind
+		in   string
+	}{
+		{Access, "h - - " + fill("[") + "]"},
+		{Access, "h - - " + fill("[x] ")},
+		{Access, "h - - [07/Mar/2004:16:05:49 -0800] \"" + fill("\" 200 ")},
+		{Access, "h - - [07/Mar/2004:16:05:49 -0800] \"GET " + fill("\\\" 1") + " HTTP/1.0\" 200 1"},
+		{SSHD, "Mar 27 13:06:56 h sshd[1]: Failed password for " + fill(" from a port 1")},
+		{SSHD, "Mar 27 13:06:56 h sshd[1]: Failed password for " + fill(" from ")},
+		{Labelled, csvHeader + fill("\"\n")},
+		{Labelled, csvHeader + fill("\"\"\"\n")},
+		{Labelled, csvHeader + fill("\",\"\"\n")},
+		{Labelled, csvHeader + "\"" + fill("\"\"")},
+		{Attacks, "[" + fill("{")},
+		{Attacks, "[" + fill("{\"a\":1,\n")},
+		{Attacks, "[" + fill("\"a\n")},
+		{Attacks, "[" + fill("[{")},
+		{Attacks, `{"payload":"` + fill("basic+..") + `"}`},
+		{Attacks, `{"payload":"` + fill("password=") + `"}`},
+		{Attacks, `{"payload":"` + fill("a@b.c") + `"}`},
+		{Attacks, `{"payload":"` + fill("token=1-4111 4111111111111111") + `"}`},
+		{Attacks, `{"payload":"` + fill("4111-") + `"}`},
+	} {
+		read(t, strings.NewReader(c.in), c.kind, opt)
+	}
+	if d := time.Since(start); d > time.Minute {
+		t.Errorf("took %v", d)
 	}
 }
