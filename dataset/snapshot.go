@@ -90,7 +90,8 @@ func decodeManifest(b []byte) (Manifest, error) {
 	return m, nil
 }
 
-// decodeVersioned decodes canonical JSON into v, after its versions.
+// decodeVersioned decodes canonical JSON into v, after a look at its versions:
+// exactly the bytes that v encodes to.
 func decodeVersioned(b []byte, name string, v any) error {
 	var version struct {
 		Format int  `json:"format"`
@@ -107,6 +108,10 @@ func decodeVersioned(b []byte, name string, v any) error {
 	}
 	if err := canon.UnmarshalCanonical(b, v); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
+	}
+	// A member that is missing reads as zero; only this finds it.
+	if again, err := canon.Marshal(v); err != nil || !bytes.Equal(again, b) {
+		return fmt.Errorf("%w: %s: a member is missing", ErrCorrupt, name)
 	}
 	return nil
 }
