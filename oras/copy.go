@@ -31,6 +31,8 @@ type CopyReport struct {
 // and last the tags of opt. All of it is checked as Pull and PullDataset check
 // it. Files of the dataset are streamed.
 //
+// If dst has the dataset in another encoding, its DatasetTag moves to that of src.
+//
 // A release that names a dataset which src does not have is ErrNotFound.
 // Another release with that number in dst is ErrExists.
 func Copy(ctx context.Context, dst, src Store, d canon.Digest, opt CopyOptions) (*CopyReport, error) {

@@ -36,11 +36,13 @@ const (
 type layout struct {
 	dir  string
 	fsys durable.FS
-	mu   sync.Mutex // one writer of this process; lockFile keeps out others
+	lock func(path string) (unlock func(), err error) // against writers in other processes
+	mu   sync.Mutex                                   // against those in this one
 }
 
-func openLayout(dir string, write bool) (*layout, error) {
-	l := &layout{dir: dir, fsys: durable.OS}
+// open checks the marker file, or makes the layout if it may.
+func (l *layout) open(write bool) error {
+	dir := l.dir
 	b, err := durable.ReadFile(l.fsys, filepath.Join(dir, layoutFile), maxAnswer)
 	switch {
 	case err == nil:
@@ -48,18 +50,18 @@ func openLayout(dir string, write bool) (*layout, error) {
 			Version string `json:"imageLayoutVersion"`
 		}
 		if err := json.Unmarshal(b, &marker); err != nil || marker.Version != "1.0.0" {
-			return nil, fmt.Errorf("%s: %w: %s is not that of an OCI image layout 1.0.0", dir, ErrInvalid, layoutFile)
+			return fmt.Errorf("%s: %w: %s is not that of an OCI image layout 1.0.0", dir, ErrInvalid, layoutFile)
 		}
-		return l, nil
+		return nil
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s: %w: %s is not that of an OCI image layout: %w", dir, ErrInvalid, layoutFile, err)
+		return fmt.Errorf("%s: %w: %s is not that of an OCI image layout: %w", dir, ErrInvalid, layoutFile, err)
 	case !write:
 		if _, err := l.fsys.Lstat(dir); err != nil {
-			return nil, fmt.Errorf("%s: OCI image layout %w: there is no such directory", dir, ErrNotFound)
+			return fmt.Errorf("%s: OCI image layout %w: there is no such directory", dir, ErrNotFound)
 		}
-		return nil, fmt.Errorf("%s: OCI image layout %w: the directory has no file %s", dir, ErrNotFound, layoutFile)
+		return fmt.Errorf("%s: OCI image layout %w: the directory has no file %s", dir, ErrNotFound, layoutFile)
 	}
-	return l, l.create()
+	return l.create()
 }
 
 // create makes an empty layout, or completes one whose making was cut short.
@@ -80,10 +82,13 @@ func (l *layout) create() error {
 	if err := l.fsys.MkdirAll(filepath.Join(l.dir, "blobs", "sha256"), 0o777); err != nil {
 		return fmt.Errorf("%s: %w", l.dir, err)
 	}
-	if _, err := l.fsys.Lstat(filepath.Join(l.dir, indexFile)); errors.Is(err, fs.ErrNotExist) {
+	switch _, err := l.fsys.Lstat(filepath.Join(l.dir, indexFile)); {
+	case errors.Is(err, fs.ErrNotExist):
 		if err := l.writeIndex(nil); err != nil {
 			return err
 		}
+	case err != nil:
+		return fmt.Errorf("%s: %w", l.dir, err)
 	}
 	return l.write(layoutFile, []byte(layoutContent))
 }
@@ -118,7 +123,7 @@ func (l *layout) at(what string, err error) error {
 // entry is one descriptor of index.json. What other tools wrote into it is kept.
 type entry struct {
 	Descriptor
-	Rest jsontext.Value `json:",unknown"`
+	Rest jsontext.Value `json:",embed"`
 }
 
 func (e *entry) tag() string { return e.Annotations[annotationRefName] }
@@ -180,7 +185,7 @@ func (l *layout) writeIndex(list []entry) error {
 func (l *layout) locked(f func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	unlock, err := lockFile(filepath.Join(l.dir, layoutFile))
+	unlock, err := l.lock(filepath.Join(l.dir, layoutFile))
 	if err != nil {
 		return fmt.Errorf("%s: locking for writing: %w", l.dir, err)
 	}

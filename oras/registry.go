@@ -113,7 +113,7 @@ func retryable(err error) *passing {
 		if t.StatusCode == http.StatusTooManyRequests || t.StatusCode == http.StatusRequestTimeout || t.StatusCode >= 500 {
 			return &passing{error: err}
 		}
-	case isClass(err), certificateProblem(err), errors.Is(err, errPolicy):
+	case isClass(err), certificateProblem(err):
 	case errors.As(err, &u), errors.Is(err, io.ErrUnexpectedEOF):
 		return &passing{error: err}
 	}
@@ -126,6 +126,12 @@ func isClass(err error) bool {
 		errors.Is(err, ErrExists) || errors.Is(err, ErrUnreachable)
 }
 
+// oneLine is an error that may repeat words of the registry.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return printable(e.error.Error(), 4*maxMessage) }
+func (e oneLine) Unwrap() error { return e.error }
+
 // explain gives err its class and says what can be done.
 func (r *remote) explain(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
@@ -133,7 +139,7 @@ func (r *remote) explain(ctx context.Context, what string, err error) error {
 	}
 	err = invalid(err)
 	if isClass(err) {
-		return fmt.Errorf("%s: %s: %w", r, what, err)
+		return fmt.Errorf("%s: %s: %w", r, what, oneLine{err})
 	}
 	text := printable(err.Error(), maxMessage)
 	if certificateProblem(err) {
@@ -157,8 +163,6 @@ func (r *remote) explain(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %s: %w: %s", r, what, ErrRefused, said)
 	}
 	switch {
-	case errors.Is(err, errPolicy):
-		return fmt.Errorf("%s: %s: %w: %s", r, what, ErrRefused, text)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %s: %w: no complete answer in time: try again later or raise the timeout", r, what, ErrUnreachable)
 	}

@@ -253,8 +253,8 @@ func TestRedirectsAreFollowedOutwardsOnly(t *testing.T) {
 			return true
 		}
 		start := time.Now()
-		if _, err := Pull(ctx, s, a.Digest); !errors.Is(err, ErrRefused) && name != "another scheme" || err == nil {
-			t.Errorf("redirect to %s: %v, want ErrRefused", name, err)
+		if _, err := Pull(ctx, s, a.Digest); !errors.Is(err, ErrInvalid) && name != "another scheme" || err == nil {
+			t.Errorf("redirect to %s: %v, want ErrInvalid", name, err)
 		}
 		if time.Since(start) > 2*time.Second {
 			t.Errorf("redirect to %s was tried", name)
@@ -287,8 +287,8 @@ func TestRedirectsAreFollowedOutwardsOnly(t *testing.T) {
 		http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
 		return true
 	}
-	if _, err := Pull(ctx, s, a.Digest); !errors.Is(err, ErrRefused) {
-		t.Errorf("redirect in a circle: %v, want ErrRefused", err)
+	if _, err := Pull(ctx, s, a.Digest); !errors.Is(err, ErrInvalid) {
+		t.Errorf("redirect in a circle: %v, want ErrInvalid", err)
 	}
 }
 
@@ -317,8 +317,8 @@ func TestPasswordGoesToTheNamedHostOnly(t *testing.T) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="`+realm+`",service="x"`)
 			w.WriteHeader(http.StatusUnauthorized)
 		})
-		if _, err := tryServe(t, h, opt); !errors.Is(err, ErrRefused) {
-			t.Errorf("token server at %s: %v, want ErrRefused", name, err)
+		if _, err := tryServe(t, h, opt); !errors.Is(err, ErrInvalid) {
+			t.Errorf("token server at %s: %v, want ErrInvalid", name, err)
 		}
 	}
 	// The registry as its own token server, and one that asks for the password itself.

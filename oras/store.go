@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/internal/durable"
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
@@ -94,9 +95,17 @@ type Options struct {
 func Open(ctx context.Context, ref Ref, opt Options) (Store, error) {
 	switch {
 	case ref.Layout != "" && ref.Repository == "":
-		return openLayout(ref.Layout, opt.Write)
+		l := &layout{dir: ref.Layout, fsys: durable.OS, lock: lockFile}
+		if err := l.open(opt.Write); err != nil {
+			return nil, err
+		}
+		return l, nil
 	case ref.Repository != "" && ref.Layout == "":
-		return openRegistry(ctx, ref.Repository, opt)
+		r, err := openRegistry(ctx, ref.Repository, opt)
+		if err != nil {
+			return nil, err
+		}
+		return r, nil
 	}
 	return nil, fmt.Errorf("%w: reference names neither a directory nor a repository", ErrInvalid)
 }

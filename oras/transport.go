@@ -21,8 +21,8 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// errPolicy: the registry wants us to do what we do not do for a registry.
-var errPolicy = errors.New("not done for a registry")
+// errPolicy: the registry wants to lead us where no registry may.
+var errPolicy = fmt.Errorf("%w: the registry must not ask for this", ErrInvalid)
 
 // errBodyTooLong: an answer has more bytes than were asked for.
 var errBodyTooLong = fmt.Errorf("%w: the answer is longer than its limit", ErrInvalid)
@@ -57,7 +57,7 @@ func dial(ctx context.Context, repo name.Repository, opt Options) (*http.Client,
 	if strings.EqualFold(ping.Scheme, "bearer") {
 		// The registry names the server that gets the password.
 		if realm := ping.Parameters["realm"]; auth != authn.Anonymous && !samePlace(repo.RegistryStr(), realm) {
-			return nil, "", fmt.Errorf("%w: %s asks to send its credentials to %q, which is another site: log out of it to go on without them",
+			return nil, "", fmt.Errorf("%w: the credentials for %s, sent to %q, which is another site; log out of it to go on without them",
 				errPolicy, repo.RegistryStr(), printable(realm, 80))
 		}
 		scope := repo.Scope(transport.PullScope)
@@ -110,7 +110,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	case len(via) > maxRedirects:
 		return fmt.Errorf("%w: more than %d redirects", errPolicy, maxRedirects)
 	case via[0].Method != http.MethodGet && via[0].Method != http.MethodHead:
-		return fmt.Errorf("%w: redirect of a %s", errPolicy, via[0].Method)
+		return fmt.Errorf("%w: a redirect of %s", errPolicy, via[0].Method)
 	}
 	return nil
 }
@@ -130,7 +130,7 @@ func newGuard(reg name.Registry, opt Options) *guard {
 	outside := &net.Dialer{Timeout: dialTimeout, Control: func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil || !isPublic(ap.Addr()) {
-			return fmt.Errorf("%w: connecting to %s, an address of the own network", errPolicy, printable(address, 80))
+			return fmt.Errorf("%w: a connection to %s, in the own network; let it serve its blobs itself", errPolicy, printable(address, 80))
 		}
 		return nil
 	}}
@@ -178,7 +178,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	case strings.EqualFold(req.URL.Host, g.host):
 		return nil, fmt.Errorf("no encrypted connection to %s: allow plain HTTP if it is meant", printable(g.host, 80))
 	default:
-		return nil, fmt.Errorf("%w: unencrypted connection to %s", errPolicy, printable(req.URL.Host, 80))
+		return nil, fmt.Errorf("%w: an unencrypted connection to %s", errPolicy, printable(req.URL.Host, 80))
 	}
 	resp, err := g.inner.RoundTrip(req)
 	if err != nil {
