@@ -49,6 +49,8 @@ var mayImport = map[string]string{
 	"pipeline/bhtrain": "internal/cli internal/canon pipeline dataset dataset/record trainer oras verify",
 	"verify/bhverify":  "internal/cli internal/canon internal/durable verify verify/rebuild oras",
 	"agent/bhagent":    "internal/cli internal/canon agent dataset/record trainer/model oras verify",
+
+	"internal/payloadtest": "dataset/record trainer",
 }
 
 const (
@@ -65,7 +67,7 @@ var importers = map[string]string{
 	signing:                                  "pipeline",
 	sigstore:                                 "pipeline verify",
 	"github.com/google/go-containerregistry": "oras",
-	"github.com/spf13/pflag":                 "internal/cli pipeline/bhtrain verify/bhverify agent/bhagent",
+	"github.com/spf13/pflag":                 "internal/cli pipeline/bhtrain verify/bhverify agent/bhagent internal/payloadtest",
 	"github.com/schollz/progressbar":         "internal/cli",
 	"github.com/transparency-dev/merkle":     "dataset",
 	"math/rand":                              "internal/durable internal/durable/faultfs oras", // names of temporary files

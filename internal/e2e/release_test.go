@@ -236,7 +236,7 @@ func TestRebuildOfTheSample(t *testing.T) {
 	u.must("bhtrain", "snapshot", "--out", "other", "--redaction", "0")
 	other := u.release("train", "other", "--out", "other-dist", "--release", "2")
 	u.forge("dist", "row", func(r *oras.Release, _ []oras.File) { r.Dataset = other.Dataset })
-	u.must("bhtrain", "push", "other-dist", "./row:other")
+	u.must("bhtrain", "push", "other-dist", "oci-layout:row:other")
 	u.forgetLatest("row", 99)
 	u.fails(4, "NOT REPRODUCED", "bhverify", "rebuild", "row")
 
