@@ -40,6 +40,8 @@ type Finding struct {
 type CheckReport struct {
 	Dataset  canon.Digest `json:"dataset"` // of snapshot.json as it is; zero if it cannot be read
 	Findings []Finding    `json:"findings"`
+
+	failed error // the first finding that failed
 }
 
 // Pass reports whether something was looked at and nothing failed.
@@ -58,15 +60,28 @@ func (r *CheckReport) add(name string, err error) bool {
 	f := Finding{Name: name, Status: Pass}
 	if err != nil {
 		f.Status, f.Reason = Fail, err.Error()
+		r.fail(name, err)
 	}
 	r.Findings = append(r.Findings, f)
 	return err == nil
+}
+
+func (r *CheckReport) fail(name string, err error) {
+	if r.failed != nil {
+		return
+	}
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnsupported) {
+		r.failed = err
+	} else {
+		r.failed = fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
+	}
 }
 
 func (r *CheckReport) compare(name, observed, expected string) bool {
 	f := Finding{Name: name, Status: Pass, Observed: observed, Expected: expected}
 	if observed != expected {
 		f.Status, f.Reason = Fail, "differ"
+		r.fail(name, fmt.Errorf("%s, want %s", observed, expected))
 	}
 	r.Findings = append(r.Findings, f)
 	return observed == expected
@@ -82,14 +97,25 @@ func (r *CheckReport) skip(reason string, names ...string) {
 // wrote it: rows are put together from the columns by the row encoding alone,
 // taken apart again, compared with their neighbours and hashed by a Merkle tree
 // of its own; and the Arrow files are encoded anew and compared byte by byte, so that
-// nothing hides between the values. What it finds is data, in the report; an
-// error means that it could not look, for a missing directory, a failing disk or
-// a cancelled context.
+// nothing hides between the values.
+//
+// What it finds stands in the report. If anything failed, the error names the
+// first such finding and is ErrCorrupt or ErrUnsupported, so that nobody can take a
+// broken snapshot for a good one by not looking. With any other error (a missing
+// directory, a failing disk, a cancelled context) it could not look, and the
+// report is nil.
 func Check(ctx context.Context, dir string) (*CheckReport, error) {
 	r := &CheckReport{}
+	if err := r.check(ctx, dir); err != nil {
+		return nil, err
+	}
+	return r, r.failed
+}
+
+func (r *CheckReport) check(ctx context.Context, dir string) error {
 	b, err := readSmall(dir, ManifestName)
 	if err != nil && !errors.Is(err, ErrCorrupt) {
-		return nil, err
+		return err
 	}
 	var m Manifest
 	if err == nil {
@@ -97,24 +123,24 @@ func Check(ctx context.Context, dir string) (*CheckReport, error) {
 		m, err = decodeManifest(b)
 	}
 	if !r.add("snapshot.json is canonical and of a known version", err) {
-		return r, nil
+		return nil
 	}
 	if b, err = readSmall(dir, FilesName); err != nil && !errors.Is(err, ErrCorrupt) {
-		return nil, err
+		return err
 	}
 	var files []File
 	if err == nil {
 		files, err = decodeFiles(b)
 	}
 	if !r.add("files.json is canonical and names the two tables", err) {
-		return r, nil
+		return nil
 	}
 	for i, t := range tables {
 		if err := r.checkTable(ctx, dir, m, t, m.Tables[i], files[i]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return r, nil
+	return nil
 }
 
 func (r *CheckReport) checkTable(ctx context.Context, dir string, m Manifest, t *table, want Table, file File) error {

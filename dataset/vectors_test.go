@@ -299,22 +299,22 @@ func TestVectors(t *testing.T) {
 			}
 			_, _, err := readAll(dir)
 			report, cerr := Check(context.Background(), dir)
-			if cerr != nil {
+			if report == nil {
 				t.Fatal(cerr)
 			}
 			switch expect {
 			case "ok":
-				if err != nil || !report.Pass() {
+				if err != nil || cerr != nil || !report.Pass() {
 					t.Errorf("%v, %+v", err, report)
 				}
 				return
 			case "corrupt":
-				if !errors.Is(err, ErrCorrupt) {
-					t.Errorf("%v, want %v", err, ErrCorrupt)
+				if !errors.Is(err, ErrCorrupt) || !errors.Is(cerr, ErrCorrupt) {
+					t.Errorf("%v and %v, want %v", err, cerr, ErrCorrupt)
 				}
 			case "unsupported":
-				if !errors.Is(err, ErrUnsupported) {
-					t.Errorf("%v, want %v", err, ErrUnsupported)
+				if !errors.Is(err, ErrUnsupported) || !errors.Is(cerr, ErrUnsupported) {
+					t.Errorf("%v and %v, want %v", err, cerr, ErrUnsupported)
 				}
 			default:
 				t.Errorf("head says expect: %q", expect)
