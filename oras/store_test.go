@@ -354,3 +354,38 @@ func TestCopyWithoutItsDataset(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestCopyLeavesBadReferrersBehind(t *testing.T) {
+	ctx := context.Background()
+	a := samplePack(t)
+	src := newLayout(t)
+	push(t, src, a)
+	junk := []byte("junk")
+	if err := putBytes(ctx, src, describe("text/html", junk, ""), junk); err != nil {
+		t.Fatal(err)
+	}
+	refer(t, src, describe("text/html", junk, ""), a.Descriptor(), "text/html") // a card: taken along
+	refer(t, src, describeAs("text/html", canon.Sum([]byte("gone")), 4, ""), a.Descriptor(), "text/html")
+	refer(t, src, describeAs("text/html", canon.Sum(junk), MaxCopyBlob+1, ""), a.Descriptor(), "text/html")
+	good := attach(t, src, a.Descriptor(), "good", "")
+	// The tag leads to what is no referrer of this release.
+	if err := src.Tag(ctx, ProvenanceTag(a.Digest), a.Descriptor()); err != nil {
+		t.Fatal(err)
+	}
+	eachStore(t, func(t *testing.T, dst Store) {
+		report, err := Copy(ctx, dst, src, a.Digest, CopyOptions{WithoutDataset: true})
+		if err != nil || report.Referrers != 2 || len(report.Skipped) != 3 {
+			t.Fatalf("got %+v, %v", report, err)
+		}
+		if _, err := dst.Resolve(ctx, ProvenanceTag(a.Digest)); !errors.Is(err, ErrNotFound) {
+			t.Errorf("the tag was copied: %v", err)
+		}
+		found, err := Bundles(ctx, dst, a.Digest)
+		if err != nil || len(found.Bundles) != 1 || found.Bundles[0].Manifest != good.Digest {
+			t.Errorf("bundles: %+v, %v", found, err)
+		}
+	})
+	if report, err := Copy(ctx, newLayout(t), src, canon.Sum(nil), CopyOptions{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("release that is not there: %+v, %v", report, err)
+	}
+}
