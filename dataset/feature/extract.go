@@ -140,7 +140,6 @@ func (e *Extractor) payload(dst []float32, w *work) {
 	putCount(dst, colTraversalDepth, x.depth)
 	putLog8(dst, colTraversalDots, x.dots)
 	putCount(dst, colSelfReferences, x.selfs)
-	put(dst, colSchemeFirst, 0)
 	if x.form == formURL || schemeFirst(text) {
 		dst[colSchemeFirst] = 1
 	}
@@ -248,17 +247,12 @@ func (e *Extractor) chars(dst []float32, w *work) {
 	}
 }
 
-// nlogn[c] is (c+1)·log2(c+1) − c·log2(c) in units of 2^-16, so that the sum
-// over a byte's occurrences is n·log2(n).
-var nlogn = func() (d [maxText]int64) {
-	before := int64(0)
-	for c := range d {
-		n := uint64(c + 1)
-		now := int64(n) * log2(n)
-		d[c] = now - before
-		before = now
+// nlogn[n] is n·log2(n) in units of 2^-16.
+var nlogn = func() (out [maxText + 1]int64) {
+	for n := 1; n < len(out); n++ {
+		out[n] = int64(n) * log2(uint64(n))
 	}
-	return d
+	return out
 }()
 
 // log2 returns the logarithm of n ≥ 1 in units of 2^-16, rounded down.
@@ -284,11 +278,12 @@ func (w *work) entropy(b []byte) int {
 	clear(w.hist[:])
 	sum := int64(0)
 	for _, c := range b {
-		sum += nlogn[w.hist[c]]
-		w.hist[c]++
+		n := w.hist[c]
+		sum += nlogn[n+1] - nlogn[n]
+		w.hist[c] = n + 1
 	}
-	n := int64(len(b))
-	return int(max(0, (n*log2(uint64(n))-sum)/n>>12))
+	n := len(b)
+	return int(max(0, (nlogn[n]-sum)/int64(n)>>12))
 }
 
 // Classes of file extensions.
@@ -344,13 +339,13 @@ func (e *Extractor) headers(dst []float32, r *record.Record, w *work) int {
 	putLog8(dst, colAgentLength, len(r.Agent))
 	putLog8(dst, colUserLength, len(r.User))
 	if r.Agent != "" {
-		m := w.meanings(r.Agent)
+		m := meanings(r.Agent)
 		putFlag(dst, colAgentScanner, m&scannerTool != 0)
 		putFlag(dst, colAgentLibrary, m&libraryTool != 0)
 		putFlag(dst, colAgentBrowser, m&browserTool != 0)
 	}
 	if r.User != "" {
-		putFlag(dst, colUserCommon, w.meanings(r.User)&commonUser != 0)
+		putFlag(dst, colUserCommon, meaningOfName(r.User)&commonUser != 0)
 		digits := 0
 		for i := range len(r.User) {
 			if class[r.User[i]] == digit {
@@ -387,27 +382,33 @@ func suspicious(s string) bool {
 }
 
 // meanings returns what is known of the words of s without regard to case.
-func (w *work) meanings(s string) (m meaning) {
-	var word [knownLongest]byte
-	n := 0
+// Underscores part words here.
+func meanings(s string) (m meaning) {
+	from := 0
 	for i := 0; i <= len(s) && i <= maxText; i++ {
-		if i < len(s) && (class[s[i]] == letter || class[s[i]] == digit) {
-			if n < len(word) {
-				c := s[i]
-				if c-'A' <= 'Z'-'A' {
-					c |= 0x20
-				}
-				word[n] = c
-			}
-			n++
+		if i < len(s) && s[i] != '_' && (class[s[i]] == letter || class[s[i]] == digit) {
 			continue
 		}
-		if n > 0 && n <= len(word) {
-			known, _ := meaningOf(xxhash.Sum64(word[:n]))
-			m |= known
-		}
-		n = 0
+		m |= meaningOfName(s[from:i])
+		from = i + 1
 	}
+	return m
+}
+
+// meaningOfName returns what is known of s as one word without regard to case.
+func meaningOfName(s string) meaning {
+	var word [knownLongest]byte
+	if len(s) == 0 || len(s) > len(word) {
+		return 0
+	}
+	for i := range len(s) {
+		c := s[i]
+		if c-'A' <= 'Z'-'A' {
+			c |= 0x20
+		}
+		word[i] = c
+	}
+	m, _ := meaningOf(xxhash.Sum64(word[:len(s)]))
 	return m
 }
 

@@ -312,7 +312,7 @@ func (w *work) fold(n *normal) {
 				n.sled++
 			}
 		case digit:
-			if c == '0' && i+3 < len(src) && src[i+1] == 'x' && (i+4 == len(src) || !isHex(src[i+4]) || src[i+4] == '0' && i+5 < len(src) && src[i+5] == 'x') {
+			if c == '0' && i+3 < len(src) && src[i+1] == 'x' && (i+4 == len(src) || !isHex(src[i+4]) || last == '.' || last == '/' || src[i+4] == '0' && i+5 < len(src) && src[i+5] == 'x') {
 				if b := unhexPair(src[i+2:]); b == '.' || b == '/' || b == '\\' {
 					n.backslash++
 					c = b

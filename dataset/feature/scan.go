@@ -30,7 +30,6 @@ const (
 	familyNull
 	familyLDAP
 	familyOverflow
-	familyEncoding
 )
 
 // role is what a part of a text is in its request.
@@ -120,9 +119,6 @@ func (w *work) examine(s string, tokens []float32) {
 	}
 	if n.sled >= 8 {
 		x.families |= familyOverflow
-	}
-	if n.overlong > 0 && x.ups > 0 {
-		x.families |= familyEncoding
 	}
 }
 
@@ -276,8 +272,9 @@ func separator(c byte) bool { return c == '/' || c == '\\' }
 type state struct {
 	before, last byte // kinds of the last two tokens
 	index        int  // of the current token
-	union, logic int  // index of the last word union, of the last logical word that breaks out
+	logic        int  // index of the last logical word that breaks out
 	order        int  // index of the last word order or group
+	union        bool // only all, distinct and openings since the word union
 	selected     bool // the word select was seen
 	operator     bool // only folders and quotes since a shell operator
 	start        bool // only folders and quotes since the start of a value
@@ -293,7 +290,7 @@ const never = -1 << 20
 func (w *work) examinePart(b []byte, p part) {
 	x := &w.scan
 	var t tally
-	s := state{before: kindEdge, last: kindEdge, union: never, logic: never, order: never}
+	s := state{before: kindEdge, last: kindEdge, logic: never, order: never}
 	s.start = p.role != rolePath && p.role != roleHost || p.role == rolePath && x.bin
 	x.bin = false
 	quotes, doubles, punctuation, depth, unmatched := 0, 0, 0, [3]int{}, 0
@@ -389,7 +386,7 @@ func (w *work) examinePart(b []byte, p part) {
 					t.add(colShellRedirect)
 				}
 			}
-			if s.index-s.logic <= 8 && (c != '<' || class[next] != letter) {
+			if s.index-s.logic <= 8 && (c == '=' || next != ' ' && class[next] != letter) {
 				t.add(colSQLCompare)
 			}
 			if c == '=' && s.operand != 0 {
@@ -453,6 +450,7 @@ func (w *work) examinePart(b []byte, p part) {
 		if !keep {
 			s.operator, s.start = false, false
 		}
+		s.union = s.union && c == '('
 		w.emit(&s, c)
 		i++
 	}
@@ -589,7 +587,8 @@ func (w *work) word(b []byte, from, to int, letters bool, p part, s *state, t *t
 		after = b[to+1]
 	}
 	hash := xxhash.Sum64(word)
-	before := s.operand
+	before, union := s.operand, s.union
+	s.union = false
 	if s.equals {
 		if s.left == hash && to-from < 64 {
 			t.add(colSQLEqual)
@@ -651,9 +650,11 @@ func (w *work) word(b []byte, from, to int, letters bool, p part, s *state, t *t
 		some = true
 		switch string(word) {
 		case "union":
-			s.union = s.index
+			s.union = true
+		case "all", "distinct":
+			s.union = union
 		case "select":
-			if s.index-s.union <= 3 {
+			if union {
 				t.add(colSQLUnion)
 			}
 			if s.last == '(' {
@@ -713,7 +714,7 @@ func (w *work) word(b []byte, from, to int, letters bool, p part, s *state, t *t
 			t.add(colShellOption)
 		}
 	}
-	if m&sensitive != 0 && (separator(s.last) || separator(next) || s.last == '.' || next == '.') {
+	if m&sensitive != 0 && (p.role == rolePath || separator(s.last) || separator(next) || s.last == '.' || next == '.') {
 		t.add(colSensitive)
 		some = true
 	}

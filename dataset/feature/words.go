@@ -100,7 +100,7 @@ var vocabulary = []struct {
 		winhttp postman insomnia powershell httpie apachebench mechanize phantomjs headlesschrome selenium puppeteer`},
 	{browserTool, `mozilla applewebkit gecko chrome safari firefox opera msie trident edge edg konqueror lynx links seamonkey`},
 	{commonUser, `root admin test guest user administrator oracle postgres ubuntu pi support ftp ftpuser mysql nagios git
-		jenkins tomcat hadoop deploy www data ubnt default info service operator minecraft teamspeak ts3 zabbix ansible
+		jenkins tomcat hadoop deploy www www-data ec2-user ubnt default info service operator minecraft teamspeak ts3 zabbix ansible
 		vagrant ec2 centos debian sysadmin backup server nobody web webmaster supervisor tech monitor cisco`},
 }
 
