@@ -193,7 +193,7 @@ func (r *CheckReport) checkTable(ctx context.Context, dir string, m Manifest, t 
 	w := rowWalk{table: t, want: record.Privacy{Address: m.Address, Redaction: m.Redaction}}
 	again := io.Writer(io.Discard)
 	same := &sameWriter{r: bufio.NewReaderSize(io.NewSectionReader(f, 0, n), 256<<10)}
-	compare := !a.bigEndian && !hostBigEndian
+	compare := a.bigEndian == hostBigEndian
 	if compare {
 		again = same
 	}
@@ -237,7 +237,7 @@ func (r *CheckReport) checkTable(ctx context.Context, dir string, m Manifest, t 
 	r.compare(name(root), w.root().String(), want.Root.String())
 	switch {
 	case !compare:
-		rest("the file or this machine is big-endian; only little-endian files are encoded anew", encoding)
+		rest("the file has the other byte order than this machine, which can only encode its own", encoding)
 	case w.form != nil || w.order != nil || w.cut != nil:
 		rest("rows are not canonical", encoding)
 	default:
