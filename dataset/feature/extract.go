@@ -24,8 +24,13 @@ func (e *Extractor) Vector(dst []float32, r *record.Record, t *Tracker) {
 		panic("feature: internal error: a vector needs Dim columns")
 	}
 	clear(dst)
-	w := e.work.Get().(*work)
-	defer e.work.Put(w)
+	var w *work
+	if t != nil {
+		w = t.work
+	} else {
+		w = e.work.Get().(*work)
+		defer e.work.Put(w)
+	}
 
 	headers := e.headers(dst, r, w)
 	w.examine(r.Payload, dst[colWord0:colScriptHits])
@@ -144,6 +149,10 @@ func (e *Extractor) payload(dst []float32, w *work) {
 		dst[colSchemeFirst] = 1
 	}
 	putLog8(dst, colSled, n.sled)
+	putFlag(dst, colSignShell, x.families&familyShell != 0)
+	putFlag(dst, colSignTraversal, x.families&familyTraversal != 0)
+	putFlag(dst, colSignMarkup, x.families&familyMarkup != 0)
+	putFlag(dst, colSignCode, x.families&(familyCode|familyTemplate) != 0)
 	put(dst, colFamilies, bits.OnesCount16(uint16(x.families)))
 	put(dst, colPartFamilies, x.partMost)
 }

@@ -111,7 +111,7 @@ func (w *work) examine(s string, tokens []float32) {
 		}
 	}
 	x.climb(n.text)
-	if x.depth >= 2 || x.ups > 0 && x.sum.of(colSensitive) > 0 || x.sum.of(colSensitive) > 1 {
+	if x.depth >= 2 || x.ups > 0 && x.sum.of(colSensitive) > 0 || x.sum.of(colSensitive) > 1 && x.families&(familyShell|familyCode) == 0 {
 		x.families |= familyTraversal
 	}
 	if n.nulls > 0 {
@@ -501,7 +501,7 @@ func (w *work) examinePart(b []byte, p part) {
 func (t *tally) families(quotes int) (f family) {
 	has := func(c column) bool { return t[c-colQuoteOdd] > 0 }
 	broken := has(colQuoteOdd) || has(colDoubleQuoteOdd) || has(colImbalance)
-	if has(colSQLUnion) || has(colSQLTiming) && (broken || has(colSQLSubselect) || has(colSQLLogic) || has(colSQLStacked) || has(colSQLTail)) || has(colSQLStacked) && has(colSQLWords) && (broken || has(colSQLTail)) ||
+	if has(colSQLUnion) || t.of(colSQLTiming) > 1 || has(colSQLTiming) && (broken || has(colSQLSubselect) || has(colSQLLogic) || has(colSQLStacked) || has(colSQLTail)) || has(colSQLStacked) && has(colSQLWords) && (broken || has(colSQLTail)) ||
 		has(colSQLLogic) && (has(colSQLEqual) || has(colSQLCompare) || has(colSQLCalls)) || has(colSQLTail) && (broken || has(colSQLOrder)) ||
 		has(colSQLSubselect) && (has(colSQLFrom) || t.of(colSQLCalls) > 1) || has(colSQLSchema) {
 		f |= familySQL
@@ -693,7 +693,7 @@ func (w *work) word(b []byte, from, to int, letters bool, p part, s *state, t *t
 		t.add(colSQLCalls)
 		some = true
 	}
-	if m&sqlTiming != 0 && (call || next == '.' || next == ' ' && word[0] == 'w') {
+	if m&sqlTiming != 0 && (call || next == '.' || next == ' ' && (word[0] == 'w' || word[0] == 'd' && quote(after))) {
 		t.add(colSQLTiming)
 		some = true
 	}

@@ -8,7 +8,7 @@ const SchemaVersion = 1
 
 // Widths of the hashed column blocks.
 const (
-	wordColumns = 40 // words
+	wordColumns = 36 // words
 	kindColumns = 24 // triples of token kinds
 	gramColumns = 16 // triples of characters
 )
@@ -180,6 +180,10 @@ const (
 	colFormat
 	colSled
 	colCalls
+	colSignShell
+	colSignTraversal
+	colSignMarkup
+	colSignCode
 	colFamilies
 	colPartFamilies
 
@@ -395,6 +399,10 @@ func columns() []Column {
 	count(colFormat, "format", Structure, "Format directives of printf that read or write memory.")
 	log8(colSled, "sled", Structure, "Bytes of the decoded payload with the value 0x90, and words of one repeated letter longer than 30.")
 	count(colCalls, "calls", Structure, "Words directly followed by an opening parenthesis.")
+	flag(colSignShell, "sign_shell", Structure, "The payload shows a sure sign of shell commands.")
+	flag(colSignTraversal, "sign_traversal", Structure, "The payload shows a sure sign of climbing to foreign files.")
+	flag(colSignMarkup, "sign_markup", Structure, "The payload shows a sure sign of scripts for browsers.")
+	flag(colSignCode, "sign_code", Structure, "The payload shows a sure sign of server-side code, templates or lookups.")
 	count(colFamilies, "families", Structure, "Attack families with a sure sign anywhere in the payload.")
 	count(colPartFamilies, "part_families", Structure, "Largest number of attack families with a sure sign in one path segment or value.")
 
