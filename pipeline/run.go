@@ -25,6 +25,10 @@ var ErrOutput = errors.New("output directory is taken")
 // not put in place. The verdict in the Report says why.
 var ErrOwnResult = errors.New("the finished release does not verify")
 
+// maxInputs is how many raw files one provenance can name within the limit of a
+// statement.
+const maxInputs = 1000
+
 // Plan is what a run is to do. Inputs (or Snapshot), Recipe, Product and Release
 // decide the bytes of the release; the rest decides where and how.
 type Plan struct {
@@ -109,7 +113,9 @@ func Run(ctx context.Context, p Plan) (*Report, error) {
 	if dir == "" {
 		dir = filepath.Join(work, "snapshot")
 		err := r.stage("snapshot", func() (err error) {
-			r.Inputs, err = Snapshot(ctx, p, dir)
+			if r.Inputs, err = Snapshot(ctx, p, dir); err == nil && p.Signer != nil && len(r.Inputs.Inputs) > maxInputs {
+				err = fmt.Errorf("%d input files, and a provenance names at most %d: join some of them, or make the snapshot and the release apart", len(r.Inputs.Inputs), maxInputs)
+			}
 			return err
 		})
 		if err != nil {
