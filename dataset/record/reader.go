@@ -73,19 +73,19 @@ func (e *RowError) Error() string {
 // the rows of Bad. A row is a line that is not blank, an element of a JSON
 // array, or a CSV record after the header.
 type Report struct {
-	Rows    int64
-	Kept    int64
-	Undated int64   // of Kept: records without a usable time
-	Skipped []Count // well-formed rows that are no network event of their own, by reason
-	Bad     []Count // malformed rows, by reason
-	Quirks  []Count // oddities survived, by class; a row may have several, a bad row too
+	Rows    int64   `json:"rows"`
+	Kept    int64   `json:"kept"`
+	Undated int64   `json:"undated"` // of Kept: records without a usable time
+	Skipped []Count `json:"skipped"` // well-formed rows that are no network event of their own, by reason
+	Bad     []Count `json:"bad"`     // malformed rows, by reason
+	Quirks  []Count `json:"quirks"`  // oddities survived, by class; a row may have several, a bad row too
 }
 
 // Count is how many rows one reason applied to. Counts are sorted by Reason.
 type Count struct {
-	Reason string
-	Rows   int64
-	Lines  []int64 // the lines of the first five
+	Reason string  `json:"reason"`
+	Rows   int64   `json:"rows"`
+	Lines  []int64 `json:"lines"` // of the first five
 }
 
 // counts gathers Counts; every reason comes from a fixed set, so it is bounded.
