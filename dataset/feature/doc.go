@@ -9,9 +9,10 @@
 // Text is normalised before it is counted: up to three layers of percent,
 // %u, HTML and backslash escapes are undone, "+" becomes a space, overlong and
 // full-width characters become the ASCII they imitate, letters become lower
-// case, comments and runs of white space become one space. An attack and its
-// encoded twin therefore differ in the columns that count encodings and in no
-// token column.
+// case, comments and runs of white space become one space, or one line break if
+// they hold one. An attack and its encoded twin therefore differ in the columns
+// that count encodings and in no token column. Of a text longer than 8 KiB the
+// beginning and the end are looked at.
 //
 // A request target is cut into path segments and parameter values. Structure
 // is measured in each and pooled by maximum and by count, so that one bad
@@ -24,6 +25,7 @@
 // the words that the taxonomy matched masked, whose Port is the exploit's, and
 // whose other fields are empty: no address, no time, no method. The exploit's
 // type and platform are not fed, since no observed event carries them and the
-// type nearly states the class. The lexicon columns look only inside request
-// targets, so the lexicon learnt from a title never answers for that title.
+// type nearly states the class. Known scripts and parameters are looked for in
+// request targets only, so that a title does not answer for itself by what the
+// lexicon learnt from it.
 package feature

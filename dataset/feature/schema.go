@@ -397,13 +397,13 @@ func columns() []Column {
 	count(colSerialized, "serialized", Structure, "Headers of serialised PHP and Java objects.")
 	count(colLDAP, "ldap", Structure, "Places where an LDAP filter is closed or opened early.")
 	count(colFormat, "format", Structure, "Format directives of printf that read or write memory.")
-	log8(colSled, "sled", Structure, "Bytes of the decoded payload with the value 0x90, and words of one repeated letter longer than 30.")
+	log8(colSled, "sled", Structure, "Bytes of the decoded payload with the value 0x90 right after another.")
 	count(colCalls, "calls", Structure, "Words directly followed by an opening parenthesis.")
 	flag(colSignShell, "sign_shell", Structure, "The payload shows a sure sign of shell commands.")
 	flag(colSignTraversal, "sign_traversal", Structure, "The payload shows a sure sign of climbing to foreign files.")
 	flag(colSignMarkup, "sign_markup", Structure, "The payload shows a sure sign of scripts for browsers.")
 	flag(colSignCode, "sign_code", Structure, "The payload shows a sure sign of server-side code, templates or lookups.")
-	count(colFamilies, "families", Structure, "Attack families with a sure sign anywhere in the payload.")
+	count(colFamilies, "families", Structure, "Attack families with a sure sign anywhere in the payload, out of twelve: SQL, shell, traversal, markup, server-side request, XML, template, code, header, null byte, LDAP, overflow.")
 	count(colPartFamilies, "part_families", Structure, "Largest number of attack families with a sure sign in one path segment or value.")
 
 	for i := range wordColumns {
