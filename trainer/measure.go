@@ -12,6 +12,7 @@ import (
 type Metrics struct {
 	Anomaly    AnomalyMetrics    `json:"anomaly"`
 	Classifier ClassifierMetrics `json:"classifier"`
+	Data       DataMetrics       `json:"data"`
 	Reputation ReputationMetrics `json:"reputation"`
 }
 
@@ -28,6 +29,7 @@ type ClassifierMetrics struct {
 	Classes       []ClassMetrics  `json:"classes"`        //
 	Confusion     [][]int64       `json:"confusion"`      // rows by true class, then class said
 	Reliability   []Reliability   `json:"reliability"`    //
+	ROC           [][2]int64      `json:"roc"`            // attack against benign: false alarms and detected in ppm, at most 33 points; empty when a side is
 	Sources       []SourceMetrics `json:"sources"`        //
 	SingleSources []SingleSource  `json:"single_sources"` // classes whose rows all come from one source: what tells them apart may be the source
 }
@@ -58,6 +60,8 @@ type AnomalyMetrics struct {
 	Attacks       int64 `json:"attacks"`         // test records of other classes
 	DetectedPPM   int64 `json:"detected_ppm"`    // share of them that is flagged
 	AUCPPM        int64 `json:"auc_ppm"`         // by the raw path sum
+
+	ROC [][2]int64 `json:"roc"` // as that of the classifier
 }
 
 // ReputationMetrics measures ip_reputation on records with address, time and
@@ -72,6 +76,41 @@ type ReputationMetrics struct {
 	F1PPM        int64 `json:"f1_ppm"`
 	AUCPPM       int64 `json:"auc_ppm"`
 	ECEPPM       int64 `json:"ece_ppm"`
+
+	Reliability []Reliability `json:"reliability"` // of the likelier of the two answers
+	ROC         [][2]int64    `json:"roc"`         // bad against good, as that of the classifier
+}
+
+// DataMetrics counts the rows that the models come from.
+type DataMetrics struct {
+	Exploits int64        `json:"exploits"` // in the snapshot
+	Records  int64        `json:"records"`  // in the snapshot
+	Sources  []SourceData `json:"sources"`  // those with rows in the snapshot
+	Classes  []ClassData  `json:"classes"`  // in the order of the model
+	Unused   []UnusedData `json:"unused"`   // rows that trained and tested nothing, by reason
+	Merged   []string     `json:"merged"`   // classes with too few training rows, counted as "other" or left out
+}
+
+// SourceData counts the rows of one source.
+type SourceData struct {
+	Source     string   `json:"source"`
+	Rows       int64    `json:"rows"`       // in the snapshot
+	Unlabelled int64    `json:"unlabelled"` // of them, without a class
+	Other      int64    `json:"other"`      // of them, recognised as attacks of no known kind
+	Parts      [3]int64 `json:"parts"`      // rows used for training, validation, test
+}
+
+// ClassData counts the rows of one class.
+type ClassData struct {
+	Class string   `json:"class"`
+	Parts [3]int64 `json:"parts"` // rows used for training, validation, test
+	Rows  []int64  `json:"rows"`  // the same rows by source, in the order of DataMetrics.Sources
+}
+
+// UnusedData is a number of rows and why they were not used.
+type UnusedData struct {
+	Reason string `json:"reason"`
+	Rows   int64  `json:"rows"`
 }
 
 // Summary is what a person wants to know about a training.
@@ -124,6 +163,34 @@ func (m *Matrix) classTable() []ClassSummary {
 		}
 	}
 	return table
+}
+
+// dataMetrics counts the rows of m.
+func (m *Matrix) dataMetrics() DataMetrics {
+	d := DataMetrics{
+		Exploits: m.Count.Exploits, Records: m.Count.Records, Sources: []SourceData{},
+		Classes: make([]ClassData, len(m.Classes)), Unused: []UnusedData{}, Merged: append([]string{}, m.Count.Merged...),
+	}
+	at := make([]int, len(m.Sources)) // in d.Sources
+	for _, c := range m.Count.Coverage {
+		at[slices.Index(m.Sources, c.Source)] = len(d.Sources)
+		d.Sources = append(d.Sources, SourceData{Source: c.Source, Rows: c.Rows, Unlabelled: c.Unlabelled, Other: c.Other})
+	}
+	for k, name := range m.Classes {
+		d.Classes[k] = ClassData{Class: name, Rows: make([]int64, len(d.Sources))}
+	}
+	for i := range m.Rows {
+		row := &m.Rows[i]
+		d.Sources[at[row.Source]].Parts[row.Part]++
+		if row.Class >= 0 {
+			d.Classes[row.Class].Parts[row.Part]++
+			d.Classes[row.Class].Rows[at[row.Source]]++
+		}
+	}
+	for _, r := range m.Count.Dropped {
+		d.Unused = append(d.Unused, UnusedData(r))
+	}
+	return d
 }
 
 // outcomes are the scores of some rows of a matrix.
@@ -203,6 +270,7 @@ func (o *outcomes) reputationThreshold() int {
 
 // measure fills in the figures.
 func (o *outcomes) measure(out *Metrics, threshold int) {
+	out.Data = o.m.dataMetrics()
 	o.classifier(&out.Classifier)
 	o.anomaly(&out.Anomaly)
 	o.reputationMetrics(&out.Reputation, threshold)
@@ -240,6 +308,7 @@ func (o *outcomes) classifier(out *ClassifierMetrics) {
 	}
 	out.ValidationF1, out.AccuracyPPM, out.MacroF1PPM = valid.macroF1(), all.accuracy(), all.macroF1()
 	out.AttackAUCPPM, out.ECEPPM, out.Reliability, out.Confusion = auc(attack), cal.ece(), cal.table(), all
+	out.ROC = roc(attack)
 	out.Classes, out.Sources, out.SingleSources = []ClassMetrics{}, []SourceMetrics{}, []SingleSource{}
 	var areas, counted int64
 	ranking := make([]scored, len(test))
@@ -318,7 +387,7 @@ func (o *outcomes) anomaly(out *AnomalyMetrics) {
 		}
 	}
 	out.FalseAlarmPPM, out.DetectedPPM = ppm(alarms, uint64(out.Benign)), ppm(detected, uint64(out.Attacks))
-	out.AUCPPM = auc(ranking)
+	out.AUCPPM, out.ROC = auc(ranking), roc(ranking)
 }
 
 func (o *outcomes) reputationMetrics(out *ReputationMetrics, threshold int) {
@@ -348,4 +417,5 @@ func (o *outcomes) reputationMetrics(out *ReputationMetrics, threshold int) {
 	f := c.class(1)
 	out.PrecisionPPM, out.RecallPPM, out.F1PPM = f.PrecisionPPM, f.RecallPPM, f.F1PPM
 	out.AUCPPM, out.ECEPPM = auc(ranking), cal.ece()
+	out.Reliability, out.ROC = cal.table(), roc(ranking)
 }

@@ -94,11 +94,8 @@ type scored struct {
 	positive bool
 }
 
-// auc returns the area under the ROC curve: the share of pairs of a positive
-// and a negative row in which the positive has the higher score, ties at one
-// half. It is exact before the last rounding, and 0 when a side is empty. It
-// reorders s. Scores are not NaN.
-func auc(s []scored) int64 {
+// rank sorts s by score, ascending; of equal scores, negative rows come first.
+func rank(s []scored) {
 	slices.SortFunc(s, func(a, b scored) int {
 		switch {
 		case a.score < b.score:
@@ -113,6 +110,14 @@ func auc(s []scored) int64 {
 		}
 		return 0 // equal in all that counts
 	})
+}
+
+// auc returns the area under the ROC curve: the share of pairs of a positive
+// and a negative row in which the positive has the higher score, ties at one
+// half. It is exact before the last rounding, and 0 when a side is empty. It
+// reorders s. Scores are not NaN.
+func auc(s []scored) int64 {
+	rank(s)
 	var pos, neg, halves uint64 // halves: twice the number of pairs won
 	for i := 0; i < len(s); {
 		j := i
