@@ -43,7 +43,7 @@ type layout struct {
 // open checks the marker file, or makes the layout if it may.
 func (l *layout) open(write bool) error {
 	dir := l.dir
-	b, err := durable.ReadFile(l.fsys, filepath.Join(dir, layoutFile), maxAnswer)
+	b, err := l.readFile(filepath.Join(dir, layoutFile), maxAnswer)
 	switch {
 	case err == nil:
 		var marker struct {
@@ -106,6 +106,35 @@ func (l *layout) blobPath(d canon.Digest) string {
 	return filepath.Join(l.dir, "blobs", "sha256", d.Hex())
 }
 
+// openFile opens a file that another writer may be replacing at this moment.
+// FS.Open refuses what changes under it, since a link could be put there; a file
+// that is still regular is then opened again.
+func (l *layout) openFile(path string) (durable.File, error) {
+	for try := 1; ; try++ {
+		f, err := l.fsys.Open(path)
+		if !errors.Is(err, durable.ErrNotFile) || try == 100 {
+			return f, err
+		}
+		if info, lerr := l.fsys.Lstat(path); lerr != nil || !info.Mode().IsRegular() {
+			return nil, err
+		}
+	}
+}
+
+// readFile returns the bytes of a regular file of at most limit bytes.
+func (l *layout) readFile(path string, limit int64) ([]byte, error) {
+	f, err := l.openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%w: limit %d bytes", durable.ErrTooLarge, limit)
+	}
+	return b, err
+}
+
 // at prefixes an error with the place; foreign errors of the file system become
 // one of ours.
 func (l *layout) at(what string, err error) error {
@@ -137,7 +166,7 @@ func (e *entry) plain() Descriptor {
 
 // readIndex returns the entries of index.json.
 func (l *layout) readIndex() ([]entry, error) {
-	b, err := durable.ReadFile(l.fsys, filepath.Join(l.dir, indexFile), MaxManifest)
+	b, err := l.readFile(filepath.Join(l.dir, indexFile), MaxManifest)
 	if err != nil {
 		return nil, l.at(indexFile, err)
 	}
@@ -220,7 +249,7 @@ func (l *layout) Resolve(ctx context.Context, name string) (Descriptor, error) {
 }
 
 func (l *layout) Manifest(_ context.Context, d Descriptor) ([]byte, error) {
-	b, err := durable.ReadFile(l.fsys, l.blobPath(d.Digest), MaxManifest)
+	b, err := l.readFile(l.blobPath(d.Digest), MaxManifest)
 	if err != nil {
 		return nil, l.at("manifest "+d.Digest.String(), err)
 	}
@@ -231,7 +260,7 @@ func (l *layout) Manifest(_ context.Context, d Descriptor) ([]byte, error) {
 }
 
 func (l *layout) Blob(_ context.Context, d Descriptor) (io.ReadCloser, error) {
-	f, err := l.fsys.Open(l.blobPath(d.Digest))
+	f, err := l.openFile(l.blobPath(d.Digest))
 	if err != nil {
 		return nil, l.at("blob "+d.Digest.String(), err)
 	}
@@ -259,7 +288,7 @@ func (l *layout) PutBlob(ctx context.Context, d Descriptor, open func() (io.Read
 	path := l.blobPath(d.Digest)
 	if info, err := l.fsys.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == d.Size {
 		// A file that was damaged since is written again; readers would only refuse it.
-		if f, err := l.fsys.Open(path); err == nil {
+		if f, err := l.openFile(path); err == nil {
 			_, err = io.Copy(io.Discard, canon.NewReader(f, d.Digest, d.Size))
 			f.Close()
 			if err == nil {
