@@ -639,3 +639,38 @@ func TestCleanRemovesOnlyTemporaryNames(t *testing.T) {
 		t.Errorf("missing directory: %d, %v", n, err)
 	}
 }
+
+func TestReadersSeeOldOrNewWhileWritersReplace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	texts := [2]string{strings.Repeat("a", 5000), strings.Repeat("b", 9000)}
+	if err := durable.WriteFile(durable.OS, path, []byte(texts[0]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if err := durable.WriteFile(durable.OS, path, []byte(texts[i%2]), 0o600); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for range 500 {
+		b, err := durable.ReadFile(durable.OS, path, 1<<20)
+		if err != nil || string(b) != texts[0] && string(b) != texts[1] {
+			t.Errorf("read %d bytes: %v", len(b), err)
+			break
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

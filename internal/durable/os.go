@@ -60,28 +60,30 @@ func (osFS) Open(path string) (File, error) {
 
 // openRegular opens path only if it is itself a regular file. What Lstat saw
 // is compared with what was opened, so that a link put there in between is
-// found out.
+// found out. A file that WriteFile replaced in between is looked at again.
 func openRegular(path string, flag int) (*os.File, error) {
-	before, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !before.Mode().IsRegular() {
-		return nil, fmt.Errorf("open %s: %w", path, ErrNotFile)
-	}
-	f, err := os.OpenFile(path, flag|openFlags, 0)
-	if err != nil {
-		return nil, err
-	}
-	after, err := f.Stat()
-	if err == nil && !os.SameFile(before, after) {
-		err = fmt.Errorf("open %s: replaced while it was opened: %w", path, ErrNotFile)
-	}
-	if err != nil {
+	for range 16 {
+		before, err := os.Lstat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !before.Mode().IsRegular() {
+			return nil, fmt.Errorf("open %s: %w", path, ErrNotFile)
+		}
+		f, err := os.OpenFile(path, flag|openFlags, 0)
+		if err != nil {
+			return nil, err
+		}
+		after, err := f.Stat()
+		if err == nil && os.SameFile(before, after) {
+			return f, nil
+		}
 		f.Close()
-		return nil, err
+		if err != nil {
+			return nil, err
+		}
 	}
-	return f, nil
+	return nil, fmt.Errorf("open %s: replaced each time it was opened: %w", path, ErrNotFile)
 }
 
 func (osFS) Rename(oldpath, newpath string) error       { return os.Rename(oldpath, newpath) }
