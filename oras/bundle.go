@@ -27,46 +27,20 @@ func AttachBundle(ctx context.Context, s Store, subject Descriptor, bundle []byt
 	if err := checkBundle(bundle); err != nil {
 		return Descriptor{}, err
 	}
-	// What is signed must be there, and be what the descriptor says.
-	b, err := s.Manifest(ctx, Descriptor{Digest: subject.Digest})
-	if err != nil {
-		return Descriptor{}, err
-	}
-	on, err := manifestDescriptor(b)
-	if err != nil {
-		return Descriptor{}, err
-	}
-	on.ArtifactType = ""
-
-	config := describe(typeEmpty, []byte(emptyJSON), "")
-	layer := describe(TypeBundle, bundle, "")
-	if err := putBytes(ctx, s, config, []byte(emptyJSON)); err != nil {
-		return Descriptor{}, err
-	}
-	if err := putBytes(ctx, s, layer, bundle); err != nil {
-		return Descriptor{}, err
-	}
-	config.ArtifactType = TypeBundle
 	m := manifest{
-		SchemaVersion: 2,
-		MediaType:     TypeManifest,
-		ArtifactType:  TypeBundle,
-		Config:        config,
-		Layers:        []Descriptor{layer},
-		Subject:       &on,
+		ArtifactType: TypeBundle,
+		Config:       describe(typeEmpty, []byte(emptyJSON), ""),
+		Layers:       []Descriptor{describe(TypeBundle, bundle, "")},
 		Annotations: map[string]string{
 			annotationBundleContent: "dsse-envelope",
 			annotationPredicateType: predicateType,
 		},
 	}
+	m.Config.ArtifactType = TypeBundle
 	if !created.IsZero() {
 		m.Annotations[annotationCreated] = created.UTC().Format(time.RFC3339)
 	}
-	raw, err := canon.Marshal(m)
-	if err != nil {
-		return Descriptor{}, fmt.Errorf("bundle manifest: %w", invalid(err))
-	}
-	d, err := s.PutManifest(ctx, raw)
+	d, err := putReferrer(ctx, s, subject, m, bundle)
 	if err != nil || tag == "" {
 		return d, err
 	}

@@ -5,8 +5,8 @@
 // A [Release] and its four model files become an [Artifact] by [Pack], a
 // dataset directory becomes a [Dataset] by [PackDataset]; both are functions
 // of their bytes alone, so that anyone who has the bytes gets the same
-// manifest digest. [Open] gives a [Store] for a [Ref]. [Push], [PushDataset]
-// and [AttachBundle] write to it, [Pull], [PullDataset] and [Bundles] read
+// manifest digest. [Open] gives a [Store] for a [Ref]. [Push], [PushDataset],
+// [AttachBundle] and [Attach] write to it, [Pull], [PullDataset] and [Bundles] read
 // from it, [Copy] does both.
 //
 // A store is not trusted. What is read is bounded (limits.go), hashed against

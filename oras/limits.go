@@ -42,6 +42,10 @@ const (
 	// they are held in memory together.
 	MaxBundles = 16 << 20
 
+	// MaxDocument bounds one document of Attach, in bytes: a model card or a
+	// bill of materials. Ours have some ten KiB.
+	MaxDocument = 4 << 20
+
 	// MaxReferrers is how many referrers of one subject are looked at. A
 	// release has a handful; past this, the listing is reported as incomplete,
 	// since junk could hide the good one.

@@ -1,0 +1,80 @@
+package oras
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+)
+
+// Types of a [Document]. Each is the media type of its bytes and the
+// artifactType of the referrer that carries it.
+const (
+	TypeMarkdown  = "text/markdown"                  // model card, to be read as text
+	TypeHTML      = "text/html"                      // model card, to be opened in a browser
+	TypeCycloneDX = "application/vnd.cyclonedx+json" // bill of materials
+	TypeJSONLD    = "application/ld+json"            // description of a dataset
+)
+
+var documentTypes = []string{TypeMarkdown, TypeHTML, TypeCycloneDX, TypeJSONLD}
+
+// Document is a text that describes a release or a dataset. It is never part
+// of what it describes, and nothing is decided by it.
+type Document struct {
+	Type string // TypeMarkdown, TypeHTML, TypeCycloneDX or TypeJSONLD
+	Name string // file name that general tools write it under: 1 to 64 of a-z 0-9 . -, not first a dot
+	Data []byte // 1 to MaxDocument bytes
+}
+
+var documentName = regexp.MustCompile(`^[a-z0-9-][a-z0-9.-]{0,63}$`)
+
+// Attach stores a document as a referrer of the manifest subject. The
+// referrer's manifest follows from the document and the subject alone, so
+// attaching the same again changes nothing. The descriptor returned is that of
+// this manifest.
+//
+// When Attach returns nil, the entry in the referrers listing has been read
+// back. A document that breaks a rule, bundles among them, is ErrInvalid.
+func Attach(ctx context.Context, s Store, subject Descriptor, doc Document) (Descriptor, error) {
+	switch {
+	case !slices.Contains(documentTypes, doc.Type):
+		return Descriptor{}, fmt.Errorf("%w: document of type %q: want one of %q", ErrInvalid, printable(doc.Type, 80), documentTypes)
+	case !documentName.MatchString(doc.Name):
+		return Descriptor{}, fmt.Errorf("%w: document name %q: want 1 to 64 of a-z 0-9 . -", ErrInvalid, printable(doc.Name, 80))
+	case len(doc.Data) < 1 || len(doc.Data) > MaxDocument:
+		return Descriptor{}, fmt.Errorf("%w: %s has %d bytes, want 1 to %d", ErrInvalid, doc.Name, len(doc.Data), MaxDocument)
+	}
+	return putReferrer(ctx, s, subject, manifest{
+		ArtifactType: doc.Type,
+		Config:       describe(typeEmpty, []byte(emptyJSON), ""),
+		Layers:       []Descriptor{describe(doc.Type, doc.Data, doc.Name)},
+	}, doc.Data)
+}
+
+// putReferrer completes m, whose config is empty and whose one layer is data,
+// as a manifest that refers to subject, and stores it with what it names.
+func putReferrer(ctx context.Context, s Store, subject Descriptor, m manifest, data []byte) (Descriptor, error) {
+	// What is referred to must be there, and be what the descriptor says.
+	b, err := s.Manifest(ctx, Descriptor{Digest: subject.Digest})
+	if err != nil {
+		return Descriptor{}, err
+	}
+	on, err := manifestDescriptor(b)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	on.ArtifactType = ""
+	m.SchemaVersion, m.MediaType, m.Subject = 2, TypeManifest, &on
+	if b, err = canon.Marshal(m); err != nil {
+		return Descriptor{}, fmt.Errorf("referrer manifest: %w", invalid(err))
+	}
+	if err := putBytes(ctx, s, m.Config, []byte(emptyJSON)); err != nil {
+		return Descriptor{}, err
+	}
+	if err := putBytes(ctx, s, m.Layers[0], data); err != nil {
+		return Descriptor{}, err
+	}
+	return s.PutManifest(ctx, b)
+}
