@@ -123,7 +123,7 @@ func (v *Verifier) judge(a *oras.Artifact, bundles [][]byte, skipped int, comple
 	v.judgeBundles(r, a, bundles)
 	seen := fmt.Sprintf("%d looked at", r.Bundles)
 	if skipped > 0 {
-		seen += fmt.Sprintf(", %d referrers that are none left aside", skipped)
+		seen += fmt.Sprintf("; %d other referrers left aside", skipped)
 	}
 	switch {
 	case complete:
