@@ -120,7 +120,7 @@ func (r *CheckReport) check(ctx context.Context, dir string) error {
 	var m Manifest
 	if err == nil {
 		r.Dataset = canon.Sum(b)
-		m, err = decodeManifest(b)
+		m, err = DecodeManifest(b)
 	}
 	if !r.add("snapshot.json is canonical and of a known version", err) {
 		return nil

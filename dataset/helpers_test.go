@@ -62,7 +62,7 @@ func snapshotOf(t testing.TB, exploits, records [][]byte) parts {
 
 func (p parts) manifest(t testing.TB) Manifest {
 	t.Helper()
-	m, err := decodeManifest(p[ManifestName])
+	m, err := DecodeManifest(p[ManifestName])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,9 +57,14 @@ type fileList struct {
 	Format int    `json:"format"`
 }
 
-// decodeManifest reads snapshot.json strictly.
-func decodeManifest(b []byte) (Manifest, error) {
+// DecodeManifest reads snapshot.json strictly: bytes that are not the one
+// encoding of a manifest are ErrCorrupt, versions that this package does not
+// know ErrUnsupported.
+func DecodeManifest(b []byte) (Manifest, error) {
 	var m Manifest
+	if len(b) > maxManifest {
+		return Manifest{}, fmt.Errorf("%w: %s: %d bytes, limit %d", ErrCorrupt, ManifestName, len(b), maxManifest)
+	}
 	if err := decodeVersioned(b, ManifestName, &m); err != nil {
 		return Manifest{}, err
 	}
@@ -203,7 +208,7 @@ func OpenFiles(dir string, files []File) (*Snapshot, error) {
 		return nil, err
 	}
 	s := &Snapshot{digest: canon.Sum(b)}
-	if s.manifest, err = decodeManifest(b); err != nil {
+	if s.manifest, err = DecodeManifest(b); err != nil {
 		return nil, err
 	}
 	for i, t := range tables {

@@ -559,7 +559,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add(p[ManifestName])
 	f.Add(p[FilesName])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if m, err := decodeManifest(b); err == nil {
+		if m, err := DecodeManifest(b); err == nil {
 			if again, err := canon.Marshal(m); err != nil || !bytes.Equal(again, b) {
 				t.Fatalf("%q is accepted, but encodes as %q (%v)", b, again, err)
 			}
