@@ -262,3 +262,44 @@ func TestEngineGolden(t *testing.T) {
 		t.Errorf("the engine makes %s, want %s", got, want)
 	}
 }
+
+func BenchmarkBoosting(b *testing.B) {
+	const rows, columns = 100_000, 64
+	p := newPCG(1, 1)
+	m := &bins{rows: rows}
+	for range columns {
+		col := make([]uint8, rows)
+		for i := range col {
+			col[i] = uint8(p.below(MaxBins))
+		}
+		m.columns = append(m.columns, col)
+		m.thresholds = append(m.thresholds, make([]float32, MaxBins-1))
+	}
+	s := samples{bins: m, labels: make([]uint8, rows), weights: make([]int32, rows)}
+	for r := range s.labels {
+		s.weights[r] = unitWeight
+		if int(m.columns[3][r])+int(m.columns[9][r])+int(p.below(200)) > 350 {
+			s.labels[r] = 1
+		}
+	}
+	q := testBoost
+	q.Rounds, q.MaxLeaves, q.MaxDepth, q.ColumnsPPM = 20, 31, 10, 1_000_000
+	none := samples{bins: &bins{thresholds: m.thresholds, columns: make([][]uint8, columns)}}
+	for b.Loop() {
+		if _, err := boost(context.Background(), q, 1, "bench", s, none, 1, 2, nil, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(rows*columns*float64(q.Rounds)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrowcol/s")
+}
+
+func BenchmarkForest(b *testing.B) {
+	train, _, _ := quadrantSamples(1, 40_000, 4)
+	p := ForestParams{Trees: 20, MaxDepth: 20, MaxLeaves: 65_535, MaxBins: 255, MinSplit: 5, MinRows: 2}
+	for b.Loop() {
+		if _, err := growForest(context.Background(), p, 1, "bench", train, 4, 2, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(train.bins.rows)*float64(p.Trees)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrowtree/s")
+}

@@ -61,7 +61,7 @@ func DefaultRecipe() Recipe {
 		Anomaly:          IsolationParams{Trees: 100, Sample: 256, MaxBytes: 88 << 10},
 		Classifier: Classifier{Boosting: &BoostParams{
 			Rounds: 60, Patience: 8, MaxLeaves: 16, MaxDepth: 8, MaxBins: 255,
-			LearningRatePPM: 250_000, L2Milli: 1000, MinHessianMilli: 100, MinRows: 4, MinGainMilli: 500, MaxStepMilli: 4000,
+			LearningRatePPM: 250_000, L2Milli: 2000, MinHessianMilli: 100, MinRows: 4, MinGainMilli: 2000, MaxStepMilli: 2000,
 			ColumnsPPM: 600_000, BalancePPM: 500_000, BalanceLimitMilli: 8000, MaxBytes: 135 << 10,
 		}},
 		Reputation: BoostParams{
