@@ -230,7 +230,7 @@ func (t *trainer) anomaly(ctx context.Context) error {
 		e.Trees = append(e.Trees, trees[i].model())
 	}
 	b, err := cutTrees(e, p.MaxBytes, func(n int) {
-		e.Norm = float64(n) * math.Ldexp(float64(averagePath(size)), -pathBits)
+		e.Norm = float64(float64(n) * math.Ldexp(float64(averagePath(size)), -pathBits))
 	})
 	if err != nil {
 		return fmt.Errorf("anomaly detector: %w", err)

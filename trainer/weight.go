@@ -91,7 +91,7 @@ func balance(weights []int32, labels []uint8, classes int, exponentPPM, limitMil
 	}
 	out := make([]int32, len(weights))
 	for i, w := range weights {
-		out[i] = max(1, min(maxWeight, int32(math.RoundToEven(float64(w)*factor[labels[i]]))))
+		out[i] = max(1, min(maxWeight, int32(math.RoundToEven(float64(float64(w)*factor[labels[i]])))))
 	}
 	return out
 }

@@ -80,7 +80,7 @@ func (s *Scaler) Apply(dst, x []float32) {
 	offset, scale := s.Offset, s.Scale
 	x, dst, scale = x[:len(offset)], dst[:len(offset)], scale[:len(offset)]
 	for j, o := range offset {
-		dst[j] = float32(x[j]-o) * scale[j]
+		dst[j] = float32(float32(x[j]-o) * scale[j])
 	}
 }
 

@@ -163,7 +163,7 @@ func (s *Set) Score(x []float32, out *Scores) {
 	scaled := out.scaled[:len(x)]
 	s.scaler.Apply(scaled, x)
 	s.anomaly.sums(sums[:1], scaled, out.slots)
-	raw := float64(sums[0]) * s.anomaly.unit
+	raw := float64(float64(sums[0]) * s.anomaly.unit)
 	out.AnomalyRaw = float32(raw)
 	out.Anomaly = float32(detmath.Exp2(-(raw / s.norm)))
 	out.Flag = int(sums[0]) <= s.scoring.Anomaly.Threshold
@@ -180,7 +180,7 @@ func (s *Set) Score(x []float32, out *Scores) {
 	softmax(out.Probabilities, out.powers, sums, sums[out.Class], s.classifier.unit)
 
 	s.reputation.sums(sums[:1], x, out.slots)
-	raw = float64(sums[0]) * s.reputation.unit
+	raw = float64(float64(sums[0]) * s.reputation.unit)
 	out.ReputationRaw = float32(raw)
 	out.Reputation = float32(detmath.Sigmoid(raw))
 	out.Bad = float64(out.Reputation)*1e6 >= float64(s.scoring.Reputation.Threshold)
@@ -191,7 +191,7 @@ func (s *Set) Score(x []float32, out *Scores) {
 func softmax(dst []float32, powers []float64, sums []int32, top int32, unit float64) {
 	total := 0.0
 	for c, k := range sums {
-		powers[c] = detmath.Exp(float64(k-top) * unit)
+		powers[c] = detmath.Exp(float64(float64(k-top) * unit))
 		total += powers[c]
 	}
 	for c := range dst {
