@@ -33,6 +33,7 @@ var mayImport = map[string]string{
 	"internal/detmath":         "",
 	"internal/cli":             "",
 	"internal/testkit":         "",
+	"internal/exact":           "",
 
 	"dataset/record":  "internal/canon",
 	"dataset/feature": "dataset/record internal/canon",
