@@ -196,21 +196,12 @@ func (in *input) value() ([]byte, rowState, error) {
 			return nil, 0, in.failed()
 		}
 		if in.lost {
-			// A broken element reaches to the next line that starts an object.
-			b := in.buf[in.start:in.end]
-			i := 0
-			for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
-				i++
+			more, err := in.rest()
+			if err != nil {
+				return nil, 0, err
 			}
-			in.take(i)
-			switch {
-			case i == len(b):
-			case b[i] == '{':
-				in.lost = false
-			default:
-				if err := in.dropLine(); err != nil {
-					return nil, 0, err
-				}
+			if more {
+				return openBrace, rowCut, nil
 			}
 			continue
 		}
@@ -228,6 +219,43 @@ func (in *input) value() ([]byte, rowState, error) {
 			return in.element()
 		default:
 			return in.text()
+		}
+	}
+}
+
+var openBrace = []byte{'{'}
+
+// rest consumes what is left of a broken array element, which reaches to the
+// next line that starts an object. What looks like a further element before
+// that cannot be told from a part of the broken one: more is true for each, and
+// each counts as a row that is cut short, so that no row is lost uncounted.
+func (in *input) rest() (more bool, err error) {
+	var before, last byte // of the bytes that are not white space
+	lineStart := false
+	for {
+		b := in.buf[in.start:in.end]
+		for i, c := range b {
+			switch {
+			case c == '{' && lineStart:
+				in.take(i)
+				in.lost = false
+				return false, nil
+			case c == '{' && before == '}' && last == ',':
+				in.take(i + 1)
+				in.rowLine = in.line
+				return true, nil
+			case c == '\n':
+				lineStart = true
+			case c > ' ':
+				before, last, lineStart = last, c, false
+			}
+		}
+		in.take(len(b))
+		if !in.fill() {
+			if in.err != io.EOF {
+				return false, in.err
+			}
+			return false, nil
 		}
 	}
 }

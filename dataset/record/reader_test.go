@@ -628,6 +628,20 @@ func TestNoPasswordEntersARecord(t *testing.T) {
 	}
 }
 
+// TestABrokenElementHidesNoOther has a line end inside a text, and elements
+// behind it on the same line: they are lost, but each of them is counted.
+func TestABrokenElementHidesNoOther(t *testing.T) {
+	in := `[{"attack_type":"a","ip":"::"}, {"attack_type":"b
+c","x":1} , {"attack_type":"d","ip":"::"},{"attack_type":"e","ip":"::"},
+{"attack_type":"f","ip":"::"}]`
+	for _, r := range []io.Reader{strings.NewReader(in), iotest.OneByteReader(strings.NewReader(in))} {
+		got := read(t, r, Attacks, Options{}).report
+		if bad := got.Bad; got.Kept != 2 || len(bad) != 1 || bad[0].Rows != 3 || !slices.Equal(bad[0].Lines, []int64{1, 2, 2}) {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 // TestRowsDoNotDependOnEachOther reads each line alone and all lines in
 // reverse: the records are the same.
 func TestRowsDoNotDependOnEachOther(t *testing.T) {
