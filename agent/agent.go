@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/rogpeppe/go-internal/lockedfile"
@@ -25,7 +26,8 @@ import (
 
 // Errors that callers branch on.
 var (
-	// ErrRefused: the policy, or the rule against rollback, does not allow it.
+	// ErrRefused: the policy or the rule against rollback does not allow it, or
+	// it is no release that this program can score with.
 	ErrRefused = errors.New("refused")
 	// ErrNothing: no verified release is installed.
 	ErrNothing = errors.New("nothing verified is installed")
@@ -98,8 +100,11 @@ func (a *Agent) Status(ctx context.Context, v *verify.Verifier) (*Installed, err
 	}
 	in := &Installed{Source: st.Source, Previous: st.Previous, Highest: st.Highest, Policy: st.Policy}
 	in.Verdict, in.release, err = a.judge(ctx, st.Live, v)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrCorrupt):
 		return nil, fmt.Errorf("%s: %w: run 'bhagent sync' to install it again", a.dir, err)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", a.dir, err)
 	}
 	if in.release != nil && in.release.Release.Number != st.Number {
 		return nil, fmt.Errorf("%s: %w: the live release has number %d, the state says %d", a.dir, ErrCorrupt, in.release.Release.Number, st.Number)
@@ -109,19 +114,20 @@ func (a *Agent) Status(ctx context.Context, v *verify.Verifier) (*Installed, err
 
 // judge reads what lies in a slot and judges it. The release is returned only
 // if it passed; it is what was judged, and nothing is read again later. Files
-// that are damaged are ErrCorrupt.
+// that are damaged or missing are ErrCorrupt; any other error says nothing
+// about them.
 func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier) (*verify.Verdict, *oras.Artifact, error) {
 	dir := a.slot(d)
 	if err := plainDir(a.fs, dir); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return nil, nil, err
 	}
 	store, err := oras.Open(ctx, oras.Ref{Layout: dir}, oras.Options{})
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return nil, nil, damage(err)
 	}
 	verdict, release, err := v.Release(ctx, store, d)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return nil, nil, damage(err)
 	}
 	for _, c := range verdict.Failures() {
 		if c.Name == verify.CheckManifest || c.Name == verify.CheckFiles {
@@ -131,15 +137,26 @@ func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier) (
 	return verdict, release, nil
 }
 
+// damage makes err ErrCorrupt when it speaks of what a slot holds. A slot must
+// not be thrown away for a cancelled context or a machine short of files.
+func damage(err error) error {
+	if errors.Is(err, oras.ErrInvalid) || errors.Is(err, oras.ErrNotFound) {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return err
+}
+
 // plainDir refuses a slot that is not a directory of its own, such as a link
-// to another place.
+// to another place, as ErrCorrupt.
 func plainDir(fsys durable.FS, dir string) error {
 	info, err := fsys.Lstat(dir)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case err != nil:
 		return err
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is a %s, not a directory", dir, info.Mode().Type())
+	case !info.IsDir():
+		return fmt.Errorf("%w: %s is a %s, not a directory", ErrCorrupt, dir, info.Mode().Type())
 	}
 	return nil
 }
@@ -175,12 +192,15 @@ func refusal(v *verify.Verdict) error {
 	return fmt.Errorf("%w: release %s: %s", ErrRefused, v.Release, text)
 }
 
-// NewScorer makes a Scorer of a release. That it was verified is the caller's
-// word; Agent.Load keeps it.
+// NewScorer makes a Scorer of a release; ErrRefused when this program cannot
+// score with it. That it was verified is the caller's word; Agent.Load keeps it.
 func NewScorer(a *oras.Artifact) (*Scorer, error) {
+	refuse := func(err error) (*Scorer, error) {
+		return nil, fmt.Errorf("%w: release %s: %w", ErrRefused, a.Digest, err)
+	}
 	extract, err := feature.New(a.Release.Features)
 	if err != nil {
-		return nil, fmt.Errorf("release %s: %w", a.Digest, err)
+		return refuse(err)
 	}
 	files := map[string][]byte{}
 	for _, f := range a.Models {
@@ -188,10 +208,10 @@ func NewScorer(a *oras.Artifact) (*Scorer, error) {
 	}
 	set, err := model.Open(files, a.Release.Scoring)
 	if err != nil {
-		return nil, fmt.Errorf("release %s: %w", a.Digest, err)
+		return refuse(err)
 	}
 	if set.Dim() != feature.Dim {
-		return nil, fmt.Errorf("release %s: %w: models of %d features, this program has %d", a.Digest, model.ErrFormat, set.Dim(), feature.Dim)
+		return refuse(fmt.Errorf("%w: models of %d features, this program has %d", model.ErrFormat, set.Dim(), feature.Dim))
 	}
 	return &Scorer{release: a.Digest, extract: extract, set: set, privacy: privacy(extract.Config())}, nil
 }

@@ -27,8 +27,9 @@ type Synced struct {
 // allows it and it is no rollback, installs it and makes it live. policy is the
 // path of the file that v was made from; later loads read it again.
 //
-// ErrRefused comes with a Synced that holds the verdict; the live release is
-// untouched then, and after any other error. Artifacts that break a rule of
+// ErrRefused comes with a Synced that holds the verdict; what is live stays live
+// then, and after any other error, unless it came from removing releases that
+// are no longer needed, which is done last. Artifacts that break a rule of
 // their format are oras.ErrInvalid, and as little trusted. A release number below
 // the highest ever accepted, or that number under another digest, is ErrRefused.
 func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *verify.Verifier, policy string) (*Synced, error) {
@@ -69,6 +70,12 @@ func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *ver
 	st, err := a.readState()
 	if err != nil {
 		return out, err
+	}
+	// What a killed process left half-written.
+	for _, dir := range []string{a.dir, filepath.Join(a.dir, "releases")} {
+		if _, err := durable.Clean(a.fs, dir); err != nil {
+			return out, err
+		}
 	}
 	if st.Format == 0 {
 		if err := a.recover(ctx, &st); err != nil {
@@ -117,19 +124,31 @@ func (a *Agent) recover(ctx context.Context, st *state) error {
 		if err != nil || !e.IsDir() {
 			continue
 		}
-		store, err := oras.Open(ctx, oras.Ref{Layout: a.slot(d)}, oras.Options{})
-		if err != nil {
-			continue // damaged, or not ours: it was never the word on anything
+		release, err := a.pullSlot(ctx, d)
+		if errors.Is(err, ErrCorrupt) {
+			continue // it was never the word on anything
 		}
-		release, err := oras.Pull(ctx, store, d)
 		if err != nil {
-			continue
+			return err // a release that cannot be looked at must not open the way for older ones
 		}
 		if n := release.Release.Number; n > st.Highest {
 			st.Highest, st.Newest, st.Product = n, d, release.Release.Product
 		}
 	}
 	return nil
+}
+
+// pullSlot reads the release in a slot, unjudged; ErrCorrupt when it is damaged.
+func (a *Agent) pullSlot(ctx context.Context, d canon.Digest) (*oras.Artifact, error) {
+	store, err := oras.Open(ctx, oras.Ref{Layout: a.slot(d)}, oras.Options{})
+	if err != nil {
+		return nil, damage(err)
+	}
+	release, err := oras.Pull(ctx, store, d)
+	if err != nil {
+		return nil, damage(err)
+	}
+	return release, nil
 }
 
 // findBundle returns the bundle with digest want about the manifest subject.
@@ -170,6 +189,8 @@ func (a *Agent) install(ctx context.Context, release *oras.Artifact, bundle []by
 		if err := fill(slot); err != nil {
 			return err
 		}
+	case !errors.Is(err, ErrCorrupt):
+		return err
 	default:
 		if err := a.fs.RemoveAll(slot); err != nil {
 			return err

@@ -24,7 +24,6 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
-	"github.com/battle-hardened-ai/bhtrain/trainer/model"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
@@ -41,8 +40,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.Is(err, agent.ErrCorrupt):
 		return cli.CorruptState
-	case errors.Is(err, agent.ErrRefused), errors.Is(err, agent.ErrNothing), errors.Is(err, oras.ErrInvalid),
-		errors.Is(err, model.ErrFormat):
+	case errors.Is(err, agent.ErrRefused), errors.Is(err, agent.ErrNothing), errors.Is(err, oras.ErrInvalid):
 		return cli.Refused
 	}
 	return cli.Failed
