@@ -78,14 +78,19 @@ type BuildReport struct {
 	Dataset  canon.Digest  `json:"dataset"` // SHA-256 of snapshot.json
 	Manifest Manifest      `json:"manifest"`
 	Files    []File        `json:"files"`
-	Inputs   []InputReport `json:"inputs"` // one per file read, in the order given
+	Inputs   []InputReport `json:"inputs"` // one per file or folder of texts read, in the order given
 	Tables   []TableReport `json:"tables"` // exploits, then records
 }
 
-// InputReport says what one file held.
+// InputReport says what one file held, or the texts in one folder of a checkout.
+//
+// Digest and Size are those of the file as it is, unpacked or not. Those of texts
+// are the size of all that were read, and the digest of the lines "digest  path" that
+// sha256sum prints for them in the order of the index. A row of texts is a request,
+// or an exploit whose text gave none; its line is that of the exploit in the index.
 type InputReport struct {
 	Input  Input         `json:"input"`
-	Path   string        `json:"path"` // of the file
+	Path   string        `json:"path"` // of the file or folder
 	Digest canon.Digest  `json:"digest"`
 	Size   int64         `json:"size"` // bytes
 	Report record.Report `json:"report"`
@@ -194,6 +199,7 @@ func (b *builder) progress(stage string, done, total int64) {
 func (b *builder) read(ctx context.Context) ([]InputReport, error) {
 	var reports []InputReport
 	var total int64
+	texts := map[int]int{}                    // position in reports to one in textFolders
 	first := make([]int, len(b.cfg.Inputs)+1) // reports[first[i]:first[i+1]] are of input i
 	for i, in := range b.cfg.Inputs {
 		paths, err := in.files()
@@ -202,9 +208,12 @@ func (b *builder) read(ctx context.Context) ([]InputReport, error) {
 		}
 		for _, path := range paths {
 			reports = append(reports, InputReport{Input: in, Path: path})
-			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-				total += info.Size()
-			}
+			total += fileSize(path)
+		}
+		for _, k := range in.texts() {
+			texts[len(reports)] = k
+			reports = append(reports, InputReport{Input: in, Path: filepath.Join(in.Path, textFolders[k].folder)})
+			total += fileSize(filepath.Join(in.Path, textFolders[k].index))
 		}
 		first[i+1] = len(reports)
 	}
@@ -213,7 +222,12 @@ func (b *builder) read(ctx context.Context) ([]InputReport, error) {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range reports {
 		group.Go(func() error {
-			if errs[i] = b.readFile(gctx, &reports[i], total); errs[i] != nil {
+			if k, ok := texts[i]; ok {
+				errs[i] = b.readTexts(gctx, &reports[i], k, total)
+			} else {
+				errs[i] = b.readFile(gctx, &reports[i], total)
+			}
+			if errs[i] != nil {
 				return fmt.Errorf("reading %s: %w", reports[i].Path, errs[i])
 			}
 			return nil
@@ -247,6 +261,13 @@ func (b *builder) read(ctx context.Context) ([]InputReport, error) {
 		}
 	}
 	return reports, nil
+}
+
+func fileSize(path string) int64 {
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+		return info.Size()
+	}
+	return 0
 }
 
 func (b *builder) checkBad(r *InputReport) error {
@@ -287,33 +308,34 @@ func (b *builder) readFile(ctx context.Context, r *InputReport, total int64) err
 	}
 	defer f.Close()
 	in := &inputReader{f: f, h: sha256.New(), b: b, total: total}
-	var (
-		next   func([]byte) ([]byte, error)
-		finish func() record.Report
-		sorter = b.sorters[1]
-	)
+	rows, err := unpack(in)
+	if err != nil {
+		return err
+	}
 	if r.Input.Source == ExploitDB {
-		x, err := newExploitReader(in)
+		x, err := newExploitReader(rows)
 		if err != nil {
 			return err
 		}
 		var e Exploit
-		next = func(b []byte) ([]byte, error) {
+		if err := fill(ctx, b.sorters[0], func(b []byte) ([]byte, error) {
 			if err := x.next(&e); err != nil {
 				return b, err
 			}
 			return e.AppendRow(b), nil
+		}); err != nil {
+			return err
 		}
-		finish, sorter = x.finish, b.sorters[0]
+		r.Report = x.finish()
 	} else {
-		x, err := record.NewReader(in, record.Kind(r.Input.Source), record.Options{
+		x, err := record.NewReader(rows, record.Kind(r.Input.Source), record.Options{
 			Class: r.Input.Class, Site: r.Input.Site, Year: r.Input.Year, Privacy: b.cfg.Privacy,
 		})
 		if err != nil {
 			return err
 		}
 		var rec record.Record
-		next = func(b []byte) ([]byte, error) {
+		if err := fill(ctx, b.sorters[1], func(b []byte) ([]byte, error) {
 			for {
 				err := x.Next(&rec)
 				if err == nil {
@@ -323,12 +345,66 @@ func (b *builder) readFile(ctx context.Context, r *InputReport, total int64) err
 					return b, err
 				}
 			}
+		}); err != nil {
+			return err
 		}
-		finish = x.Report
+		r.Report = x.Report()
 	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return err
+	}
+	in.tell()
+	r.Size = in.n
+	r.Digest = canon.Digest(in.h.Sum(nil))
+	return nil
+}
+
+// readTexts puts the requests in the texts of textFolders[k] into a sorter.
+func (b *builder) readTexts(ctx context.Context, r *InputReport, k int, total int64) error {
+	root, err := os.OpenRoot(r.Input.Path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	f, err := os.Open(filepath.Join(r.Input.Path, textFolders[k].index))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	in := &inputReader{f: f, h: sha256.New(), b: b, total: total}
+	rows, err := unpack(in)
+	if err != nil {
+		return err
+	}
+	index, err := newExploitReader(rows)
+	if err != nil {
+		return err
+	}
+	c := &checkout{
+		root: root, folder: textFolders[k].folder, index: index, sums: sha256.New(),
+		opt: record.Options{Privacy: b.cfg.Privacy},
+	}
+	var rec record.Record
+	if err := fill(ctx, b.sorters[1], func(b []byte) ([]byte, error) {
+		if err := c.next(&rec); err != nil {
+			return b, err
+		}
+		return rec.AppendRow(b), nil
+	}); err != nil {
+		return err
+	}
+	in.tell()
+	r.Report, r.Size = c.finish(), c.size
+	r.Digest = canon.Digest(c.sums.Sum(nil))
+	return nil
+}
+
+// fill puts all rows that next appends into a sorter, until next returns io.EOF.
+func fill(ctx context.Context, s *sorter, next func([]byte) ([]byte, error)) error {
 	var chunk []byte
 	var ends []int
 	for {
+		var err error
 		chunk, err = next(chunk)
 		if err != nil && err != io.EOF {
 			return err
@@ -337,7 +413,7 @@ func (b *builder) readFile(ctx context.Context, r *InputReport, total int64) err
 			ends = append(ends, len(chunk))
 		}
 		if err == io.EOF || len(chunk) >= chunkBytes {
-			if err := sorter.add(chunk, ends); err != nil {
+			if err := s.add(chunk, ends); err != nil {
 				return err
 			}
 			if err := ctx.Err(); err != nil {
@@ -346,16 +422,9 @@ func (b *builder) readFile(ctx context.Context, r *InputReport, total int64) err
 			chunk, ends = chunk[:0], ends[:0]
 		}
 		if err == io.EOF {
-			break
+			return nil
 		}
 	}
-	if _, err := io.Copy(io.Discard, in); err != nil {
-		return err
-	}
-	in.tell()
-	r.Report, r.Size = finish(), in.n
-	r.Digest = canon.Digest(in.h.Sum(nil))
-	return nil
 }
 
 // inputReader hashes and counts what is read.

@@ -19,19 +19,21 @@ import (
 type Source string
 
 // ExploitDB is the source of exploits: files_exploits.csv, files_shellcodes.csv
-// or the older files.csv, or a directory that holds any of them, such as a
-// checkout of the Exploit-DB repository.
+// or the older files.csv, or a directory that holds any of them. From a checkout
+// of the Exploit-DB repository, where the texts of the exploits lie beside the index,
+// it also gives records of kind record.Requests: the requests that the texts of
+// webapps and remote exploits show.
 const ExploitDB Source = "exploitdb"
 
 // Sources are all sources, in the order in which they are listed to people.
 func Sources() []Source {
 	return []Source{ExploitDB, Source(record.Attacks), Source(record.Honeypot), Source(record.Cowrie),
-		Source(record.Access), Source(record.SSHD), Source(record.Labelled)}
+		Source(record.Access), Source(record.SSHD), Source(record.Labelled), Source(record.Requests), Source(record.Targets)}
 }
 
 // An Input is one source of rows. Path is a file, a directory, whose files are
 // read in the order of their names (hidden ones not), or a pattern of
-// path/filepath.Match. Class, Site and Year are given to every record read
+// path/filepath.Match. Files may be packed with gzip, whatever their names. Class, Site and Year are given to every record read
 // from it as record.Options says; exploits take none of them.
 type Input struct {
 	Source Source `json:"source"`
@@ -127,6 +129,23 @@ func exists(path string) bool {
 	}
 	files, err := filepath.Glob(path)
 	return err == nil && len(files) > 0
+}
+
+// texts returns which of textFolders the input has.
+func (in Input) texts() (folders []int) {
+	if in.Source != ExploitDB {
+		return nil
+	}
+	for i, t := range textFolders {
+		folder, err := os.Lstat(filepath.Join(in.Path, t.folder))
+		if err != nil || !folder.IsDir() {
+			continue
+		}
+		if index, err := os.Stat(filepath.Join(in.Path, t.index)); err == nil && index.Mode().IsRegular() {
+			folders = append(folders, i)
+		}
+	}
+	return folders
 }
 
 // files returns the files of the input, sorted by name.

@@ -34,6 +34,7 @@ const ExploitSource = string(dataset.ExploitDB)
 var sources = []string{
 	ExploitSource, string(record.Access), string(record.Attacks), string(record.Cowrie), string(record.Honeypot),
 	string(record.Labelled), string(record.Requests), string(record.SSHD),
+	string(record.Targets), string(record.Targets),
 }
 
 // Matrix is what models are fitted on: one row for each exploit and record of

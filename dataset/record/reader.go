@@ -24,9 +24,10 @@ const (
 	SSHD     Kind = "sshd"     // OpenSSH server lines of syslog, traditional or ISO time
 	Labelled Kind = "labelled" // CSV with a header that names attack_type
 	Requests Kind = "requests" // request strings of published exploits, JSON lines
+	Targets  Kind = "targets"  // request targets or parameter values, one a line
 )
 
-var kinds = [...]Kind{Attacks, Honeypot, Cowrie, Access, SSHD, Labelled, Requests}
+var kinds = [...]Kind{Attacks, Honeypot, Cowrie, Access, SSHD, Labelled, Requests, Targets}
 
 // ParseKind returns the Kind named s, exactly as the constants spell it.
 func ParseKind(s string) (Kind, error) {
@@ -187,6 +188,8 @@ func NewReader(r io.Reader, kind Kind, opt Options) (*Reader, error) {
 		rd.parse = (*Reader).cowrie
 	case Requests:
 		rd.parse = (*Reader).request
+	case Targets:
+		rd.parse = (*Reader).target
 	case Access:
 		rd.parse = (*Reader).access
 	case SSHD:
@@ -254,7 +257,7 @@ func (r *Reader) row() ([]byte, rowState, error) {
 		var state rowState
 		var err error
 		switch r.kind {
-		case Access, SSHD:
+		case Access, SSHD, Targets:
 			row, state, err = r.in.text()
 		case Labelled:
 			row, state, err = r.in.csv()
@@ -292,26 +295,36 @@ func (r *Reader) read(row []byte, state rowState, rec *Record) verdict {
 	if v := r.parse(r, row, rec); v.reason != "" {
 		return v
 	}
-	if r.opt.Class != "" {
-		rec.Label = r.opt.Class
+	r.opt.Complete(rec, r.note)
+	return verdict{}
+}
+
+// Complete does to a record that was made without a Reader what a Reader does
+// last: it sets Class and Site, applies Privacy and brings rec to canonical form.
+// Classes of oddities are given to note, which may be nil. o must be one that
+// NewReader takes, and the texts of rec valid UTF-8.
+func (o *Options) Complete(rec *Record, note func(class string)) {
+	if o.Class != "" {
+		rec.Label = o.Class
 	}
-	if r.opt.Site != "" {
-		rec.Site = r.opt.Site
+	if o.Site != "" {
+		rec.Site = o.Site
 	}
 	// Redaction sees more than the bound, so that the cut splits nothing that
 	// it would have replaced, but not all of a text that may be 1 MiB long.
 	for _, s := range [...]*string{&rec.Payload, &rec.Agent, &rec.Referer, &rec.User} {
 		if len(*s) > 2*MaxText {
 			*s = cutText(*s, 2*MaxText)
-			r.note(quirkLong)
+			if note != nil {
+				note(quirkLong)
+			}
 		}
 	}
-	r.opt.Privacy.Apply(rec)
-	if rec.Canonicalize(r.note) {
+	o.Privacy.Apply(rec)
+	if rec.Canonicalize(note) {
 		// The cut may have made a shorter match.
-		r.opt.Privacy.Apply(rec)
+		o.Privacy.Apply(rec)
 	}
-	return verdict{}
 }
 
 // Line returns the line on which the row of the last record or RowError

@@ -29,20 +29,25 @@ type inputFlags struct {
 }
 
 var sourceHelp = map[dataset.Source]string{
-	"exploitdb": "ExploitDB index, files_exploits.csv or the older files.csv",
+	"exploitdb": "ExploitDB index, files_exploits.csv or the older files.csv; or a checkout of its repository, whose texts then give requests too",
 	"attacks":   "attack records: JSON array or JSON lines",
 	"honeypot":  "honeypot log, JSON array or JSON lines",
 	"cowrie":    "Cowrie honeypot log, JSON lines",
 	"access":    "Apache or nginx access log, common or combined",
 	"sshd":      "OpenSSH authentication log",
 	"labelled":  "labelled CSV with payload and attack_type columns",
-	"requests":  "requests taken from proof-of-concept texts, JSON lines",
+	"requests":  "requests taken from proof-of-concept texts, JSON lines with edb_id, method and url",
+	"targets":   "request targets or parameter values, one a line, such as a recorded scan",
 }
 
 func newInputFlags(fs *pflag.FlagSet) *inputFlags {
 	f := &inputFlags{fs: fs, paths: map[dataset.Source]*[]string{}}
 	for _, s := range dataset.Sources() {
-		f.paths[s] = fs.StringArray(string(s), nil, sourceHelp[s]+"; may be repeated, and followed by ,class=NAME,site=NAME,year=YYYY")
+		help := sourceHelp[s] + "; may be repeated"
+		if s != dataset.ExploitDB {
+			help += ", and followed by ,class=NAME,site=NAME,year=YYYY"
+		}
+		f.paths[s] = fs.StringArray(string(s), nil, help)
 	}
 	f.maxBad = fs.String("max-bad", "5%", "largest share of bad rows in a file")
 	f.address = fs.String("address", "full", "form in which source addresses are kept: full, truncated or hashed")
