@@ -1,14 +1,12 @@
 package model
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -19,11 +17,12 @@ import (
 // job is a model for testdata/onnxruntime.js; the fields in lower case are
 // what it should give.
 type job struct {
-	Name  string `json:"name"`
-	File  string `json:"file"`
-	Input string `json:"input"`
-	Dim   int    `json:"dim"`
-	Rows  []byte `json:"rows"`
+	Name    string `json:"name"`
+	File    string `json:"file"`
+	Input   string `json:"input"`
+	Dim     int    `json:"dim"`
+	Rows    string `json:"rows"`
+	Batches []int  `json:"batches"`
 
 	ensemble *Ensemble
 	rows     [][]float32
@@ -81,23 +80,20 @@ func rows(rng *rand.Rand, e *Ensemble) [][]float32 {
 // Every file must mean in ONNX Runtime what it means here: raw sums, labels
 // and scaled vectors to the bit, scores to 1e-6.
 func TestONNXRuntimeAgrees(t *testing.T) {
-	dir := os.Getenv("BH_ORT")
-	if dir == "" {
-		testkit.Missing(t, "ONNX Runtime is not here (set BH_ORT to a folder in which npm installed onnxruntime-node)")
-	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		testkit.Missing(t, "node is not here")
-	}
+	testkit.NodeModules(t)
 	tmp := t.TempDir()
 	var jobs []*job
 	add := func(j *job, file []byte) {
 		j.File = filepath.Join(tmp, j.Name)
-		if err := os.WriteFile(j.File, file, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		j.Rows, j.Batches = j.File+".rows", []int{1, 7, 0}
+		var rows []byte
 		for _, x := range j.rows {
-			j.Rows = append(j.Rows, littleEndian(x)...)
+			rows = append(rows, littleEndian(x)...)
+		}
+		for path, data := range map[string][]byte{j.File: file, j.Rows: rows} {
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 		jobs = append(jobs, j)
 	}
@@ -142,14 +138,12 @@ func TestONNXRuntimeAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(node, filepath.Join("testdata", "onnxruntime.js"), dir)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("node: %v\n%s", err, stderr.String())
+	out, err := testkit.Node(t, filepath.Join("testdata", "onnxruntime.js"), in)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var runs []run
-	if err := json.Unmarshal(stdout.Bytes(), &runs); err != nil {
+	if err := json.Unmarshal(out, &runs); err != nil {
 		t.Fatal(err)
 	}
 	if len(runs) != 6*len(jobs) {
