@@ -122,6 +122,9 @@ func list(t *testing.T) graph {
 	if _, err := exec.LookPath("go"); err != nil {
 		testkit.Missing(t, "no go command")
 	}
+	if err := testkit.DependOnSources(testkit.Root(t)); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Name,Dir,Standard,Imports,GoFiles", "./...")
 	cmd.Dir = testkit.Root(t)
 	var stderr bytes.Buffer

@@ -53,7 +53,17 @@ type user struct {
 	env  []string
 }
 
+// built says that a test runs the built commands, whose sources are
+// inputs of it.
+func built(t *testing.T) {
+	t.Helper()
+	if err := testkit.DependOnSources(testkit.Root(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func newUser(t *testing.T) *user {
+	built(t)
 	return &user{t: t, home: t.TempDir(), dir: t.TempDir()}
 }
 

@@ -14,6 +14,7 @@ import (
 
 // TestScripts runs the txtar scripts: the tour of the README among them.
 func TestScripts(t *testing.T) {
+	built(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {

@@ -3,8 +3,11 @@
 package testkit
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -25,6 +28,26 @@ func Root(t testing.TB) string {
 		}
 		dir = up
 	}
+}
+
+// DependOnSources makes every file below root an input of the running test in
+// the eyes of go test. Without it a test that looks at the tree through another
+// process (go build, go list) is not run again when the tree changes: go test
+// repeats the old result, marked "(cached)". Hidden folders do not count. It
+// has no effect before m.Run in a TestMain.
+func DependOnSources(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") {
+			return fs.SkipDir
+		}
+		if err == nil {
+			_, err = os.Stat(path) // what go test takes note of
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile
+		}
+		return err
+	})
 }
 
 // Data returns the path of a file of the real data, which lies beside the
