@@ -204,6 +204,33 @@ func (u *user) forge(from, to string, change func(*oras.Release, []oras.File)) c
 	return forged.Digest
 }
 
+// pushDataset puts a snapshot directory into a layout.
+func (u *user) pushDataset(layout, dir string) {
+	u.t.Helper()
+	ctx := context.Background()
+	d, err := oras.PackDataset(filepath.Join(u.dir, dir))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	s, err := oras.Open(ctx, oras.Ref{Layout: filepath.Join(u.dir, layout)}, oras.Options{Write: true})
+	if err == nil {
+		_, err = oras.PushDataset(ctx, s, d)
+	}
+	if err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+// dataset is the digest of a snapshot directory.
+func (u *user) dataset(dir string) canon.Digest {
+	u.t.Helper()
+	b, err := os.ReadFile(filepath.Join(u.dir, dir, "snapshot.json"))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return canon.Sum(b)
+}
+
 // damage flips one bit of a blob in a layout directory.
 func (u *user) damage(layout string, d canon.Digest) {
 	u.t.Helper()
@@ -239,6 +266,31 @@ func TestRebuildOfTheSample(t *testing.T) {
 	u.must("bhtrain", "push", "other-dist", "oci-layout:row:other")
 	u.forgetLatest("row", 99)
 	u.fails(4, "NOT REPRODUCED", "bhverify", "rebuild", "row")
+
+	// A dataset too small to learn from, so that no models follow from it.
+	if err := os.WriteFile(filepath.Join(u.dir, "tiny.jsonl"), []byte(`{"src_ip":"192.0.2.1","details":"GET /","attack_type":"xss"}`+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	u.must("bhtrain", "snapshot", "--attacks", "tiny.jsonl", "--out", "tiny")
+	u.forge("dist", "toolittle", func(r *oras.Release, _ []oras.File) { r.Dataset = u.dataset("tiny") })
+	u.pushDataset("toolittle", "tiny")
+	u.fails(4, "no models follow", "bhverify", "rebuild", "toolittle")
+
+	// Rows that are not those whose digest the dataset has: its parts fit the
+	// manifest, which the registry may have made, but not each other.
+	if err := os.CopyFS(filepath.Join(u.dir, "swapped"), os.DirFS(filepath.Join(u.dir, "tiny"))); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(u.dir, "other", "snapshot.json"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(u.dir, "swapped", "snapshot.json"), b, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.forge("dist", "rows", func(r *oras.Release, _ []oras.File) { r.Dataset = other.Dataset })
+	u.pushDataset("rows", "swapped")
+	u.fails(3, "corrupt snapshot", "bhverify", "rebuild", "rows")
 
 	// A damaged file is no release at all.
 	u.damage("dist", u.blob("dist", "threat_classifier.onnx"))

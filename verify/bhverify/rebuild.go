@@ -118,10 +118,14 @@ func writeRebuild(c *cli.Call, r *rebuild.Report) error {
 	if r.Verdict != nil {
 		trust = "The policy's demands were met before anything was built."
 	}
+	rebuilt := r.Rebuilt.String()
+	if r.Rebuilt.IsZero() {
+		rebuilt = "nothing"
+	}
 	if r.Reproduced {
 		fmt.Fprintf(w, "REPRODUCED %s release %d, %s\n%s\n", verify.Printable(r.Product), r.Number, r.Release, trust)
 	} else {
-		fmt.Fprintf(w, "NOT REPRODUCED %s release %d: published %s, rebuilt %s\n%s\n", verify.Printable(r.Product), r.Number, r.Release, r.Rebuilt, trust)
+		fmt.Fprintf(w, "NOT REPRODUCED %s release %d: published %s, rebuilt %s\n%s\n", verify.Printable(r.Product), r.Number, r.Release, rebuilt, trust)
 	}
 	return w.Flush()
 }

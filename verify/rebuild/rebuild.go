@@ -40,13 +40,13 @@ type Report struct {
 	Format     int             `json:"format"`     // 1
 	Reproduced bool            `json:"reproduced"` // Rebuilt equals Release
 	Release    canon.Digest    `json:"release"`    // manifest digest that was asked for
-	Rebuilt    canon.Digest    `json:"rebuilt"`    // manifest digest that came out
+	Rebuilt    canon.Digest    `json:"rebuilt"`    // manifest digest that came out; "" when no release did
 	Product    string          `json:"product"`
 	Number     int64           `json:"number"`
 	Dataset    canon.Digest    `json:"dataset"`
 	Verdict    *verify.Verdict `json:"verdict"` // null when there was no policy
-	Files      []File          `json:"files"`
-	Causes     []string        `json:"causes"` // what differs, in sentences; empty when reproduced
+	Files      []File          `json:"files"`   // empty when no release came out
+	Causes     []string        `json:"causes"`  // what differs, in sentences; empty when reproduced
 }
 
 // File compares one file of the release.
@@ -59,11 +59,12 @@ type File struct {
 
 // Reproduce rebuilds the release in store whose manifest has the given digest.
 //
-// A difference is a finding: it stands in the Report, and the error is nil.
-// ErrRefused comes with a Report that holds the verdict. A release or dataset
-// that breaks a rule of its format, or is not what its digest says, is
-// oras.ErrInvalid or dataset.ErrCorrupt; a recipe that this program cannot
-// follow, because it has another algorithm, is trainer.ErrRecipe.
+// A difference is a finding: it stands in the Report, and the error is nil. So
+// is a dataset that the recipe makes no models of at all. ErrRefused comes with
+// a Report that holds the verdict. A release or dataset that breaks a rule of
+// its format, or is not what its digest says, is oras.ErrInvalid; a recipe that
+// this program cannot follow, because it has another algorithm, is
+// trainer.ErrRecipe.
 func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt Options) (*Report, error) {
 	r := &Report{Format: 1, Release: digest, Files: []File{}, Causes: []string{}}
 	release, err := fetch(ctx, store, r, opt)
@@ -88,7 +89,9 @@ func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt O
 	}
 	// Training reads the rows in canonical order and checks them against the
 	// Merkle roots; Check proves the rest, with code that did not write it.
-	if _, err := dataset.Check(ctx, dir); err != nil {
+	if _, err := dataset.Check(ctx, dir); errors.Is(err, dataset.ErrCorrupt) {
+		return nil, fmt.Errorf("%w: dataset %s: %w", oras.ErrInvalid, rel.Dataset, err)
+	} else if err != nil {
 		return nil, err
 	}
 	snapshot, err := dataset.Open(dir)
@@ -97,9 +100,13 @@ func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt O
 	}
 	defer snapshot.Close()
 	if snapshot.Digest() != rel.Dataset {
-		return nil, fmt.Errorf("%w: dataset %s was asked for, the snapshot is %s", dataset.ErrCorrupt, rel.Dataset, snapshot.Digest())
+		return nil, fmt.Errorf("%w: dataset %s was asked for, the snapshot is %s", oras.ErrInvalid, rel.Dataset, snapshot.Digest())
 	}
 	res, err := trainer.Train(ctx, snapshot, recipe, trainer.Options{Workers: opt.Workers, Progress: opt.Progress})
+	if errors.Is(err, trainer.ErrTooFew) {
+		r.Causes = append(r.Causes, fmt.Sprintf("no models follow from the dataset and the recipe that the release names: %v", err))
+		return r, nil
+	}
 	if err != nil {
 		return nil, err
 	}
