@@ -101,6 +101,16 @@ func Run(ctx context.Context, p Plan) (*Report, error) {
 	if err := checkOut(ctx, p.Out); err != nil {
 		return nil, err
 	}
+	// Before the work: what cannot be written is best known early.
+	stage, err := durable.Stage(durable.OS, p.Out)
+	taken := errors.Is(err, durable.ErrExists)
+	switch {
+	case taken:
+	case err != nil:
+		return nil, fmt.Errorf("%w: name another directory with --out", err)
+	default:
+		defer stage.Discard()
+	}
 	work, err := os.MkdirTemp(p.TempDir, "bhtrain-run-")
 	if err != nil {
 		return nil, err
@@ -142,14 +152,9 @@ func Run(ctx context.Context, p Plan) (*Report, error) {
 		r.Files = append(r.Files, FileSize{f.Name, canon.Sum(f.Data), int64(len(f.Data))})
 	}
 
-	stage, err := durable.Stage(durable.OS, p.Out)
-	if errors.Is(err, durable.ErrExists) {
+	if taken {
 		return r, r.stage("verify", func() error { return p.existing(ctx, r) })
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer stage.Discard()
 	store, err := oras.Open(ctx, oras.Ref{Layout: stage.Path()}, oras.Options{Write: true})
 	if err != nil {
 		return nil, err
@@ -206,7 +211,8 @@ func checkOut(ctx context.Context, out string) error {
 }
 
 // Snapshot builds the snapshot of the plan's inputs, or of the embedded sample
-// when there are none, in the directory dir. Errors are those of dataset.Build.
+// when there are none, in the directory dir. Errors are those of dataset.Build;
+// ErrOutput when something is in dir.
 func Snapshot(ctx context.Context, p Plan, dir string) (*dataset.BuildReport, error) {
 	work, err := os.MkdirTemp(p.TempDir, "bhtrain-snapshot-")
 	if err != nil {
@@ -219,9 +225,13 @@ func Snapshot(ctx context.Context, p Plan, dir string) (*dataset.BuildReport, er
 			return nil, err
 		}
 	}
-	return dataset.Build(ctx, dataset.Config{
+	r, err := dataset.Build(ctx, dataset.Config{
 		Inputs: inputs, Privacy: p.Privacy, MaxBadPPM: p.MaxBad, TempDir: work, Progress: p.Progress,
 	}, dir)
+	if errors.Is(err, durable.ErrExists) {
+		err = fmt.Errorf("%w: %w: name another directory with --out", ErrOutput, err)
+	}
+	return r, err
 }
 
 // train fits the models to the snapshot in dir and packs them.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +142,13 @@ func TestRunRefusesBeforeItTrains(t *testing.T) {
 	}
 	if _, err := Run(context.Background(), full); !errors.Is(err, ErrOutput) {
 		t.Errorf("an output directory with something else: %v", err)
+	}
+	if runtime.GOOS == "linux" {
+		nowhere := p
+		nowhere.Out = "/proc/bhtrain/dist" // nobody can make a directory there
+		if _, err := Run(context.Background(), nowhere); err == nil || !strings.Contains(err.Error(), "--out") {
+			t.Errorf("an output directory that cannot be made: %v", err)
+		}
 	}
 	bad := p
 	bad.Recipe.WindowDays = 0

@@ -332,3 +332,27 @@ func (u *user) blob(layout, name string) canon.Digest {
 	}
 	return canon.Sum(a.Model(name))
 }
+
+func TestPushSaysWhatItLeavesBehind(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains")
+	}
+	u := newUser(t)
+	r := u.release("run", "--out", "dist")
+	if w := u.run(nil, "bhtrain", "push", "dist", "oci-layout:whole"); w.code != 0 || w.err != "" {
+		t.Errorf("a good release: %+v", w)
+	}
+	ctx := context.Background()
+	s, err := oras.Open(ctx, oras.Ref{Layout: filepath.Join(u.dir, "dist")}, oras.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := oras.Bundles(ctx, s, r.Release)
+	if err != nil || len(list.Bundles) != 1 {
+		t.Fatalf("%v, %+v", err, list)
+	}
+	u.damage("dist", canon.Sum(list.Bundles[0].Data))
+	if w := u.run(nil, "bhtrain", "push", "dist", "oci-layout:without"); !strings.Contains(w.err, "left behind") {
+		t.Errorf("a release with a damaged statement: %+v", w)
+	}
+}

@@ -144,8 +144,11 @@ var pushCommand = cli.Command{
 	Short: "copy a release with its dataset and statements to a registry or directory",
 	Long: `
 Copies the release, the dataset it names and all statements about it. The
-digest is printed; it is the same in every store. Credentials are those of
-docker and crane for the named host.`,
+digest is printed; it is the same in every store. A statement that is damaged
+is left behind with a warning. Credentials are those of docker and crane for
+the named host.
+
+TO's tag is set, "latest" when it names none, whatever it stood for before.`,
 	Example: `
 bhtrain push dist registry.example.org/models/web
 bhtrain push dist 127.0.0.1:5000/models/web:release-7
@@ -170,6 +173,12 @@ bhtrain push registry.example.org/models/web@sha256:… ./mirror`,
 			pushed, err := pipeline.Push(ctx, from, to, opt)
 			if err != nil {
 				return err
+			}
+			for _, s := range pushed.Skipped {
+				c.Log.Warn("statement left behind", "which", s)
+			}
+			if !pushed.Complete {
+				c.Log.Warn("the source may have more statements than were copied")
 			}
 			if c.JSON() {
 				return c.WriteJSON(pushed)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/big"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -203,6 +204,9 @@ func (f *releaseFlags) apply(p *pipeline.Plan) error {
 	}
 	if *f.workers < 0 {
 		return cli.Usagef("--workers %d: want 0 or more", *f.workers)
+	}
+	if u, err := url.Parse(*f.builder); err != nil || u.Scheme == "" {
+		return cli.Usagef("--builder-id %q: want a URI, as policies name builders", *f.builder)
 	}
 	b := cli.ReadBuild()
 	p.Builder = pipeline.Builder{ID: *f.builder, Version: b.Version, Commit: b.Commit, Digest: b.Digest, Go: b.Go}
