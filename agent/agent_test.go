@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -237,5 +238,28 @@ func TestReleaseThatCannotBeReadBarsRollbackWithoutAState(t *testing.T) {
 	}
 	if _, err := o.sync(older); !errors.Is(err, ErrRefused) {
 		t.Errorf("an older release, the newer one readable again: %v", err)
+	}
+}
+
+// TestConcurrentSyncsEndWithTheNewest lets agents race: as they are in several
+// processes, each has an Agent of its own.
+func TestConcurrentSyncsEndWithTheNewest(t *testing.T) {
+	o := newOperator(t)
+	refs := []oras.Ref{o.publish(2), o.publish(3), o.publish(4)}
+	errs := make([]error, 3*len(refs))
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			_, errs[i] = Open(o.dir).Sync(context.Background(), refs[i%len(refs)], oras.Options{}, o.Verifier, "policy.yaml")
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil && (!errors.Is(err, ErrRefused) || i%len(refs) == len(refs)-1) {
+			t.Errorf("sync %d of release %d: %v", i, i%len(refs)+2, err)
+		}
+	}
+	if n := o.live(); n != 4 {
+		t.Errorf("live is %d", n)
 	}
 }
