@@ -33,10 +33,14 @@ func extractRequests(text []byte) (found []foundRequest, more bool) {
 			line, rest = text[:end], text[end+1:]
 		}
 		text = rest
-		request, url := nextRequestLine(line, 0), nextURL(line, 0)
+		mark := versionAt(line, 0)
+		request, url := nextRequestLine(line, 0, mark), nextURL(line, 0)
 		for at := 0; ; {
+			if mark < at {
+				mark = versionAt(line, at)
+			}
 			if request.from < at {
-				request = nextRequestLine(line, at)
+				request = nextRequestLine(line, at, mark)
 			}
 			if url.from < at {
 				url = nextURL(line, at)
@@ -80,15 +84,25 @@ var (
 	schemeMark  = []byte("://")
 )
 
-// nextRequestLine returns the first request line that starts at or behind at:
-// a method, a target that starts with "/", "[" or "http", and the version.
-func nextRequestLine(line []byte, at int) candidate {
+// versionAt returns where at or behind at the version of a request line begins.
+func versionAt(line []byte, at int) int {
 	for {
 		i := bytes.Index(line[at:], versionMark)
 		if i < 0 {
-			return nothing(line)
+			return len(line)
 		}
-		i += at
+		at += i + len(versionMark)
+		if at < len(line) && isDigit(line[at]) {
+			return at - len(versionMark)
+		}
+	}
+}
+
+// nextRequestLine returns the first request line that starts at or behind at:
+// a method, a target that starts with "/", "[" or "http", and the version, the
+// first of which is at i.
+func nextRequestLine(line []byte, at, i int) candidate {
+	for ; i < len(line); i = versionAt(line, at) {
 		end := i + len(versionMark)
 		for k := at; k < i; k++ {
 			space := bytes.IndexByte(line[k:i], ' ')
@@ -111,6 +125,7 @@ func nextRequestLine(line []byte, at int) candidate {
 		}
 		at = end
 	}
+	return nothing(line)
 }
 
 // methodBefore returns the HTTP method that ends before k and where it starts,
@@ -302,21 +317,26 @@ func trimURL(s []byte, quoted bool) []byte {
 	if quoted {
 		return bytes.TrimRight(s, `\`)
 	}
+	var n [256]int
+	for _, c := range s {
+		n[c]++
+	}
 	for len(s) > 0 {
 		c := s[len(s)-1]
 		switch c {
 		case '.', ',', ':', ';', '!':
 		case ')', ']', '}':
-			if bytes.Count(s, []byte{opening[c]}) >= bytes.Count(s, []byte{c}) {
+			if n[opening[c]] >= n[c] {
 				return s
 			}
 		case '>':
-			if bytes.IndexByte(s, '<') >= 0 {
+			if n['<'] > 0 {
 				return s
 			}
 		default:
 			return s
 		}
+		n[c]--
 		s = s[:len(s)-1]
 	}
 	return s

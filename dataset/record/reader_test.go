@@ -167,6 +167,12 @@ func TestRealFilesGiveTheirKnownCounts(t *testing.T) {
 			kind: Requests, file: "exploitdb/poc-requests.jsonl.gz", rows: 36306, kept: 36306, undated: 36306,
 			labels: map[string]int64{"": 36306},
 		},
+		{
+			// 48,126 lines, 61 of them blank.
+			kind: Targets, file: "http-attacks/scanner-queries.txt", rows: 48065, kept: 48065, undated: 48065,
+			quirks: map[string]int64{"CRLF line ends": 48065},
+			labels: map[string]int64{"": 48065},
+		},
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			f, err := os.Open(testkit.Data(t, c.file))
@@ -577,6 +583,30 @@ Failed password for root from 192.0.2.1 port 56338 ssh2`,
 {"edb_id": 4, "method": "GET", "url": ""}`,
 		want: `"protocol":"http","method":"GET","payload":"http://v.example/a.php?t=1'","edb_id":44`,
 		bad:  "no exploit request",
+	},
+	{
+		name: "requests of a class", kind: Requests, opt: Options{Class: "xss"},
+		in:   `{"edb_id": "44", "method": "post", "url": "/a"}`,
+		want: `"protocol":"http","method":"POST","payload":"/a","attack_type":"xss","edb_id":44`,
+	},
+
+	// Lists of targets.
+	{
+		name: "targets are whole lines", kind: Targets,
+		in:     "/a?b=c d\r\n\r\n \n ' or 1=1 -- \r\n/caf\xe9\n\x18x\t\n{\"edb_id\":1}\n/last\r",
+		want:   "\"protocol\":\"http\",\"payload\":\"/a?b=c d\"\n\"protocol\":\"http\",\"payload\":\" ' or 1=1 -- \"\n\"protocol\":\"http\",\"payload\":\"/caf\ufffd\"\n\"protocol\":\"http\",\"payload\":\"\\u0018x\\t\"\n\"protocol\":\"http\",\"payload\":\"{\\\"edb_id\\\":1}\"\n\"protocol\":\"http\",\"payload\":\"/last\"",
+		quirks: "CRLF line ends;invalid UTF-8 replaced",
+	},
+	{
+		name: "a byte order mark is no part of a target", kind: Targets,
+		in:   "\ufeff/a\r\n",
+		want: `"protocol":"http","payload":"/a"`, quirks: "CRLF line ends",
+	},
+	{
+		name: "a list in UTF-16 is no text", kind: Targets, opt: Options{Class: "scanner", Site: "north"},
+		in:   "\x00/\x00a\x00\n\x00/\n/b",
+		want: `"site":"north","protocol":"http","payload":"/b","attack_type":"scanner"`,
+		bad:  "not a line of text",
 	},
 }
 
