@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,7 +19,8 @@ import (
 func TestScripts(t *testing.T) {
 	built(t)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir:  "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"fails": fails},
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
@@ -25,6 +29,22 @@ func TestScripts(t *testing.T) {
 			return os.MkdirAll(home, 0o700)
 		},
 	})
+}
+
+// fails is the script command "fails CODE COMMAND...": the command ends with that
+// exit code and says why in one line on standard error that begins with its name.
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails CODE COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
+		ts.Fatalf("%s: %v, want exit code %s", args[1], err, args[0])
+	}
+	if said := ts.ReadFile("stderr"); !strings.HasPrefix(said, args[1]+": ") || strings.Index(said, "\n") != len(said)-1 {
+		ts.Fatalf("%s does not say why in one line", args[1])
+	}
 }
 
 // TestREADMEIsTheTour compares the commands that the README shows with those
