@@ -27,6 +27,8 @@ func TestParseInput(t *testing.T) {
 		{"access", option + ",year=2018", Input{Source: "access", Path: option, Year: 2018}},
 		{"access", "missing.log,class=benign", Input{Source: "access", Path: "missing.log", Class: "benign"}},
 		{"exploitdb", "missing.csv", Input{Source: ExploitDB, Path: "missing.csv"}},
+		{"requests", "poc.jsonl.gz", Input{Source: "requests", Path: "poc.jsonl.gz"}},
+		{"targets", "scan.txt,class=scanner", Input{Source: "targets", Path: "scan.txt", Class: "scanner"}},
 		{"access", filepath.Join(dir, "a,*.log") + ",site=s", Input{Source: "access", Path: filepath.Join(dir, "a,*.log"), Site: "s"}},
 	} {
 		got, err := ParseInput(c.source, c.spec)

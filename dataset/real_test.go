@@ -26,6 +26,8 @@ func realInputs(t testing.TB) []Input {
 		{"attacks", "attack-records/peer_threats.json", ""},
 		{"access", "http-attacks/access-2004.log", ",class=benign"},
 		{"sshd", "auth/auth.log", ",year=2017"},
+		{"requests", "exploitdb/poc-requests.jsonl.gz", ""},
+		{"targets", "http-attacks/scanner-queries.txt", ",class=scanner"},
 	} {
 		input, err := ParseInput(in.source, testkit.Data(t, in.name)+in.options)
 		if err != nil {
@@ -70,6 +72,11 @@ func TestRealDataSurvivesAndSplitsAlike(t *testing.T) {
 			t.Errorf("%s: %d rows, %d kept, want %d", report.Inputs[i].Path, got.Rows, got.Kept, want)
 		}
 	}
+	for i, want := range []int64{36_306, 48_065} {
+		if got := report.Inputs[8+i].Report; got.Rows != want || got.Kept != want || got.Undated != want {
+			t.Errorf("%s: %d rows, %d kept, %d undated, want %d", report.Inputs[8+i].Path, got.Rows, got.Kept, got.Undated, want)
+		}
+	}
 	exploits := report.Tables[0]
 	if exploits.Rows < 46_099 || exploits.Superseded < 20_000 || exploits.Duplicates != 0 {
 		t.Errorf("exploits: %+v", exploits)
@@ -98,6 +105,11 @@ func splitInputs(t testing.TB, inputs []Input, n int) []Input {
 	var split []Input
 	for i, in := range inputs {
 		b, err := os.ReadFile(in.Path)
+		if err == nil && strings.HasSuffix(in.Path, ".gz") {
+			var text string
+			text, err = unpacked(bytes.NewReader(b))
+			b = []byte(text)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
