@@ -30,13 +30,11 @@ func benchmark(b *testing.B, records []record.Record) {
 	for i := range records {
 		e.Vector(v, &records[i], t)
 	}
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := range b.N {
+	testkit.Latency(b, func(i int) {
 		r := &records[i%len(records)]
 		r.Time += int64(i) * 1000
 		e.Vector(v, r, t)
-	}
+	})
 }
 
 func BenchmarkVectorTypical(b *testing.B) { benchmark(b, []record.Record{typical}) }

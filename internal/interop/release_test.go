@@ -27,6 +27,7 @@ type release struct {
 	files    map[string][]byte // the four models by name
 	paths    map[string]string // where they lie
 	set      *model.Set
+	features []byte // what the features are made with
 	scaler   *model.Scaler
 	snapshot string // directory
 	written  string // directory of 'bhtrain matrix'
@@ -65,12 +66,12 @@ func each(t *testing.T, test func(t *testing.T, r *release)) {
 }
 
 // sample returns a release of the embedded sample.
-func sample(t *testing.T) *release {
+func sample(t testing.TB) *release {
 	t.Helper()
 	return made(t, "sample", pipeline.Plan{Recipe: trainer.DefaultRecipe()})
 }
 
-func realData(t *testing.T) *release {
+func realData(t testing.TB) *release {
 	t.Helper()
 	p := pipeline.Plan{Recipe: trainer.DefaultRecipe()}
 	p.Recipe.AsOf = time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC).UnixMicro()
@@ -95,7 +96,7 @@ func realData(t *testing.T) *release {
 
 // made carries out a plan once: the release is pulled from the directory in
 // which it was put, and its models are written as files.
-func made(t *testing.T, name string, p pipeline.Plan) *release {
+func made(t testing.TB, name string, p pipeline.Plan) *release {
 	t.Helper()
 	testkit.NodeModules(t)
 	if r := releases[name]; r != nil {
@@ -126,6 +127,7 @@ func made(t *testing.T, name string, p pipeline.Plan) *release {
 		r.paths[f.Name] = filepath.Join(dir, f.Name)
 		must(os.WriteFile(r.paths[f.Name], f.Data, 0o600))
 	}
+	r.features = pulled.Release.Features
 	r.set, err = model.Open(r.files, pulled.Release.Scoring)
 	must(err)
 	m, err := model.Decode(model.ScalerFile, r.files[model.ScalerFile])

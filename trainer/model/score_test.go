@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
 )
 
 func TestScorerFollowsEverySplitExactly(t *testing.T) {
@@ -294,6 +295,38 @@ func TestScoringDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { set.Score(x, &out) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+	if n := testing.AllocsPerRun(100, func() { set.Reputation(x, &out) }); n != 0 {
+		t.Errorf("%v allocations for reputation alone", n)
+	}
+}
+
+func TestReputationAloneIsThatOfAllScores(t *testing.T) {
+	for seed := range uint64(4) {
+		set := smallSet(t, seed)
+		rng := rand.New(rand.NewPCG(seed, 14))
+		x, other := make([]float32, set.Dim()), make([]float32, set.Dim())
+		var all, alone Scores
+		set.Reputation(x, &alone) // room for a set is made here too
+		differ := 0
+		for range 200 {
+			vector(rng, x, 8)
+			vector(rng, other, 8)
+			set.Score(x, &all)
+			set.Score(other, &alone)
+			before := said(&alone)
+			if !slices.Equal(before, said(&all)) {
+				differ++
+			}
+			set.Reputation(x, &alone)
+			want := append(slices.Clone(before[:len(before)-3]), said(&all)[len(before)-3:]...)
+			if got := said(&alone); !slices.Equal(got, want) {
+				t.Fatalf("seed %d: %x, want %x: the reputation of one vector and the rest of another", seed, got, want)
+			}
+		}
+		if differ == 0 {
+			t.Error("all vectors score alike")
+		}
+	}
 }
 
 func TestGoroutinesShareASet(t *testing.T) {
@@ -400,12 +433,7 @@ func BenchmarkEnsemble(b *testing.B) {
 		splits, _ := e.Nodes()
 		rows, sums := benchmarkRows(s.dim), make([]int32, s.targets)
 		b.Run(fmt.Sprintf("splits=%d/depth=%d/targets=%d", splits, s.depth, s.targets), func(b *testing.B) {
-			b.ReportAllocs()
-			i := 0
-			for b.Loop() {
-				scorer.Sums(sums, rows[i%len(rows)])
-				i++
-			}
+			testkit.Latency(b, func(i int) { scorer.Sums(sums, rows[i%len(rows)]) })
 		})
 	}
 }
@@ -426,12 +454,7 @@ func BenchmarkSet(b *testing.B) {
 	rows := benchmarkRows(256)
 	var out Scores
 	set.Score(rows[0], &out)
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		set.Score(rows[i%len(rows)], &out)
-		i++
-	}
+	testkit.Latency(b, func(i int) { set.Score(rows[i%len(rows)], &out) })
 	b.ReportMetric(float64(total), "bytes")
 }
 

@@ -179,8 +179,22 @@ func (s *Set) Score(x []float32, out *Scores) {
 	}
 	softmax(out.Probabilities, out.powers, sums, sums[out.Class], s.classifier.unit)
 
-	s.reputation.sums(sums[:1], x, out.slots)
-	raw = float64(float64(sums[0]) * s.reputation.unit)
+	s.reputed(x, out)
+}
+
+// Reputation writes what the reputation model says about x, of Dim values, to
+// ReputationRaw, Reputation and Bad of out, as Score does, and leaves the rest
+// of out alone. It does not allocate when out was used with this set before.
+func (s *Set) Reputation(x []float32, out *Scores) {
+	out.fit(s)
+	s.reputed(x[:s.scoring.Dim], out)
+}
+
+// reputed is Reputation with an out that fits.
+func (s *Set) reputed(x []float32, out *Scores) {
+	sum := out.sums[:1]
+	s.reputation.sums(sum, x, out.slots)
+	raw := float64(float64(sum[0]) * s.reputation.unit)
 	out.ReputationRaw = float32(raw)
 	out.Reputation = float32(detmath.Sigmoid(raw))
 	out.Bad = float64(out.Reputation)*1e6 >= float64(s.scoring.Reputation.Threshold)
