@@ -60,18 +60,19 @@ type Stage struct {
 
 // Report says what a run made.
 type Report struct {
-	Out      string               `json:"out"`
-	Existing bool                 `json:"existing"` // Out already held this very release; it was verified and left alone
-	Release  canon.Digest         `json:"release"`  // manifest digest
-	Product  string               `json:"product"`
-	Number   int64                `json:"number"`
-	Dataset  canon.Digest         `json:"dataset"`
-	Artifact canon.Digest         `json:"dataset_artifact"` // manifest digest of the dataset's OCI artifact
-	Files    []FileSize           `json:"files"`
-	Inputs   *dataset.BuildReport `json:"inputs,omitempty"` // nil when an existing snapshot was used
-	Training *trainer.Summary     `json:"training"`
-	Verdict  *verify.Verdict      `json:"verdict,omitempty"` // nil when unsigned
-	Stages   []Stage              `json:"stages"`
+	Out       string               `json:"out"`
+	Existing  bool                 `json:"existing"` // Out already held this very release; it was verified and left alone
+	Release   canon.Digest         `json:"release"`  // manifest digest
+	Product   string               `json:"product"`
+	Number    int64                `json:"number"`
+	Dataset   canon.Digest         `json:"dataset"`
+	Artifact  canon.Digest         `json:"dataset_artifact"` // manifest digest of the dataset's OCI artifact
+	Files     []FileSize           `json:"files"`
+	Documents []FileSize           `json:"documents"`        // attached to the release, the last to its dataset; none when Existing
+	Inputs    *dataset.BuildReport `json:"inputs,omitempty"` // nil when an existing snapshot was used
+	Training  *trainer.Summary     `json:"training"`
+	Verdict   *verify.Verdict      `json:"verdict,omitempty"` // nil when unsigned
+	Stages    []Stage              `json:"stages"`
 }
 
 // FileSize is one file of the release.
@@ -164,6 +165,9 @@ func Run(ctx context.Context, p Plan) (*Report, error) {
 			return err
 		}
 		if err := oras.Push(ctx, store, release); err != nil {
+			return err
+		}
+		if r.Documents, err = describe(ctx, store, release); err != nil {
 			return err
 		}
 		return store.Tag(ctx, oras.TagLatest, release.Descriptor())

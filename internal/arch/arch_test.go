@@ -45,9 +45,10 @@ var mayImport = map[string]string{
 	"verify":          "oras internal/canon",
 	"verify/rebuild":  "dataset trainer oras verify internal/canon",
 	"agent":           "dataset/record dataset/feature trainer/model oras verify internal/durable internal/canon",
-	"pipeline":        "dataset dataset/record trainer oras verify internal/canon internal/durable",
+	"pipeline/card":   "dataset dataset/feature trainer trainer/model oras internal/canon",
+	"pipeline":        "dataset dataset/record trainer oras verify pipeline/card internal/canon internal/durable",
 
-	"pipeline/bhtrain": "internal/cli internal/canon pipeline dataset dataset/record trainer oras verify",
+	"pipeline/bhtrain": "internal/cli internal/canon internal/durable pipeline pipeline/card dataset dataset/record trainer oras verify",
 	"verify/bhverify":  "internal/cli internal/canon internal/durable verify verify/rebuild oras",
 	"agent/bhagent":    "internal/cli internal/canon agent dataset/record trainer/model oras verify",
 
@@ -68,6 +69,7 @@ var importers = map[string]string{
 	signing:                                  "pipeline",
 	sigstore:                                 "pipeline verify",
 	"github.com/google/go-containerregistry": "oras",
+	"github.com/CycloneDX":                   "pipeline/card",
 	"github.com/spf13/pflag":                 "internal/cli pipeline/bhtrain verify/bhverify agent/bhagent internal/payloadtest",
 	"github.com/schollz/progressbar":         "internal/cli",
 	"github.com/transparency-dev/merkle":     "dataset",

@@ -17,6 +17,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/pipeline"
+	"github.com/battle-hardened-ai/bhtrain/pipeline/card"
 )
 
 func main() { app.Main() }
@@ -28,13 +29,13 @@ var app = cli.App{
 The same snapshot and recipe give the same four model files and the same OCI
 manifest digest on any machine, so that anybody can check a release by
 building it again ('bhverify rebuild').`,
-	Commands: []cli.Command{runCommand, snapshotCommand, trainCommand, matrixCommand, pushCommand, cli.VersionCommand("bhtrain")},
+	Commands: []cli.Command{runCommand, snapshotCommand, trainCommand, matrixCommand, cardCommand, pushCommand, cli.VersionCommand("bhtrain")},
 	Code:     exitCode,
 }
 
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, pipeline.ErrOwnResult), errors.Is(err, oras.ErrInvalid):
+	case errors.Is(err, pipeline.ErrOwnResult), errors.Is(err, oras.ErrInvalid), errors.Is(err, card.ErrRelease):
 		return cli.Refused
 	case errors.Is(err, dataset.ErrCorrupt):
 		return cli.CorruptState
