@@ -33,7 +33,10 @@ type CopyReport struct {
 //
 // If dst has the dataset in another encoding, its DatasetTag moves to that of src.
 //
-// A release that names a dataset which src does not have is ErrNotFound.
+// A release that names a dataset which src does not have is ErrNotFound. What
+// stands under the tag of a statement must be one that can be copied: without
+// it the release would arrive unsigned, so that fails before the tags of opt are
+// set.
 // Another release with that number in dst is ErrExists.
 func Copy(ctx context.Context, dst, src Store, d canon.Digest, opt CopyOptions) (*CopyReport, error) {
 	a, err := Pull(ctx, src, d)
@@ -121,6 +124,8 @@ func copyReferrers(ctx context.Context, dst, src Store, subject canon.Digest, re
 					return err
 				}
 			}
+		case errors.Is(err, errSkip) && d.Digest == tagged.Digest:
+			return fmt.Errorf("%s: what stands under the tag %s: %w", src, tag, err)
 		case errors.Is(err, errSkip):
 			report.Skipped = append(report.Skipped, fmt.Sprintf("%s: %s", d.Digest, printable(err.Error(), 2*maxMessage)))
 		default:

@@ -35,15 +35,27 @@ type Release struct {
 
 var productPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
 
+// CheckName reports whether a release may have this product and number, else
+// ErrInvalid with what is wanted.
+func CheckName(product string, number int64) error {
+	switch {
+	case !productPattern.MatchString(product):
+		return fmt.Errorf("%w: product %q: want 1 to 64 of a-z 0-9 . _ - with a letter or digit at both ends", ErrInvalid, printable(product, 80))
+	case number < 1 || number > MaxNumber:
+		return fmt.Errorf("%w: release number %d: want 1 to %d", ErrInvalid, number, int64(MaxNumber))
+	}
+	return nil
+}
+
 // check reports the first rule that r breaks, as ErrInvalid.
 func (r *Release) check() error {
-	switch {
-	case r.Format != FormatVersion:
+	if r.Format != FormatVersion {
 		return fmt.Errorf("%w: release.json has format %d, this program reads %d: use a program of the same age", ErrInvalid, r.Format, FormatVersion)
-	case !productPattern.MatchString(r.Product):
-		return fmt.Errorf("%w: product %q: want 1 to 64 of a-z 0-9 . _ - with a letter or digit at both ends", ErrInvalid, printable(r.Product, 80))
-	case r.Number < 1 || r.Number > MaxNumber:
-		return fmt.Errorf("%w: release number %d: want 1 to %d", ErrInvalid, r.Number, int64(MaxNumber))
+	}
+	if err := CheckName(r.Product, r.Number); err != nil {
+		return err
+	}
+	switch {
 	case r.Dataset.IsZero():
 		return fmt.Errorf("%w: release.json names no dataset", ErrInvalid)
 	}

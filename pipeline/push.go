@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -20,8 +21,10 @@ type Pushed struct {
 
 // Push copies the release that from refers to, with its dataset and the
 // statements about both, to the place that to refers to. A tag in to is set
-// besides the release number's, "latest" when there is none. A digest in to
-// that is not the release's is an error before anything is written.
+// besides the release number's, whatever it stood for. When there is none,
+// "latest" is set, unless it stands for a release of the same product with a
+// higher number. A digest in to that is not the release's is an error before
+// anything is written.
 func Push(ctx context.Context, from, to oras.Ref, opt oras.Options) (*Pushed, error) {
 	src, err := oras.Open(ctx, from, opt)
 	if err != nil {
@@ -39,18 +42,49 @@ func Push(ctx context.Context, from, to oras.Ref, opt oras.Options) (*Pushed, er
 	if err != nil {
 		return nil, err
 	}
-	tag := to.Tag
-	if tag == "" {
-		tag = oras.TagLatest
+	tags := []string{to.Tag}
+	if to.Tag == "" {
+		newest, err := isNewest(ctx, dst, src, d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if tags = nil; newest {
+			tags = []string{oras.TagLatest}
+		}
 	}
-	rep, err := oras.Copy(ctx, dst, src, d.Digest, oras.CopyOptions{Tags: []string{tag}})
+	rep, err := oras.Copy(ctx, dst, src, d.Digest, oras.CopyOptions{Tags: tags})
 	if err != nil {
 		return nil, err
 	}
 	at := to.Place()
 	at.Digest = d.Digest
 	return &Pushed{
-		Reference: at.String(), Digest: d.Digest, Tags: []string{tag},
+		Reference: at.String(), Digest: d.Digest, Tags: tags,
 		Referrers: rep.Referrers, Skipped: rep.Skipped, Complete: rep.Complete,
 	}, nil
+}
+
+// isNewest reports whether "latest" of dst should stand for the release d of
+// src: it stands for nothing, for something else than a release of the same
+// product, or for one with a number that is not higher.
+func isNewest(ctx context.Context, dst, src oras.Store, d canon.Digest) (bool, error) {
+	have, err := dst.Resolve(ctx, oras.TagLatest)
+	if errors.Is(err, oras.ErrNotFound) || errors.Is(err, oras.ErrInvalid) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	old, err := oras.Pull(ctx, dst, have.Digest)
+	if errors.Is(err, oras.ErrNotFound) || errors.Is(err, oras.ErrInvalid) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	a, err := oras.Pull(ctx, src, d)
+	if err != nil {
+		return false, err
+	}
+	return old.Release.Product != a.Release.Product || old.Release.Number <= a.Release.Number, nil
 }

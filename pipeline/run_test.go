@@ -239,6 +239,59 @@ func TestPushKeepsDigestAndStatements(t *testing.T) {
 	if verdict, _, err := v.Release(ctx, store, r.Release); err != nil || !verdict.Pass() {
 		t.Errorf("the pushed release: %v, %+v", err, verdict)
 	}
+	// "latest" never goes back by itself.
+	place := oras.Ref{Layout: filepath.Join(t.TempDir(), "latest")}
+	for _, step := range []struct {
+		number, want int64
+		tag          string
+	}{{5, 5, ""}, {3, 5, ""}, {7, 7, ""}, {4, 4, oras.TagLatest}} {
+		next := p
+		next.Out, next.Release = filepath.Join(t.TempDir(), "dist"), step.number
+		if _, err := Run(ctx, next); err != nil {
+			t.Fatal(err)
+		}
+		place.Tag = step.tag
+		if _, err := Push(ctx, oras.Ref{Layout: next.Out}, place, oras.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := oras.Open(ctx, place, oras.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := s.Resolve(ctx, oras.TagLatest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := oras.Pull(ctx, s, d.Digest)
+		if err != nil || a.Release.Number != step.want {
+			t.Errorf("after release %d with tag %q latest is %d, want %d (%v)", step.number, step.tag, a.Release.Number, step.want, err)
+		}
+	}
+
+	// A release whose provenance cannot be copied is not made the latest.
+	broken := p
+	broken.Out, broken.Release = filepath.Join(t.TempDir(), "broken"), 9
+	b, err := Run(ctx, broken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bs, err := oras.Open(ctx, oras.Ref{Layout: broken.Out}, oras.Options{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := oras.Bundles(ctx, bs, b.Release, oras.ProvenanceTag(b.Release))
+	if err != nil || len(list.Bundles) != 1 {
+		t.Fatalf("%v, %+v", err, list)
+	}
+	blob := filepath.Join(broken.Out, "blobs", "sha256", canon.Sum(list.Bundles[0].Data).Hex())
+	if err := os.WriteFile(blob, []byte("damaged"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	place.Tag = ""
+	if _, err := Push(ctx, oras.Ref{Layout: broken.Out}, place, oras.Options{}); err == nil {
+		t.Error("pushed a release without the provenance that its tag names")
+	}
+
 	wrong := to
 	wrong.Digest = canon.Sum(nil)
 	if _, err := Push(ctx, oras.Ref{Layout: p.Out}, wrong, oras.Options{}); err == nil {

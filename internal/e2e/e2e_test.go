@@ -51,6 +51,7 @@ type user struct {
 	home string
 	dir  string
 	env  []string
+	peak int64 // bytes of memory of the last command, where the system tells
 }
 
 // built says that a test runs the built commands, whose sources are
@@ -92,6 +93,7 @@ func (u *user) run(stdin []byte, name string, args ...string) result {
 	if err != nil && !errors.As(err, &exit) {
 		u.t.Fatalf("%s: %v", name, err)
 	}
+	u.peak = peakMemory(cmd.ProcessState)
 	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 

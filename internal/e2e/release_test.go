@@ -121,6 +121,11 @@ func TestRealDataGivesOneReleaseHoweverItIsDealt(t *testing.T) {
 	for _, s := range first.Stages {
 		t.Logf("%-10s %6.1f s", s.Name, s.Seconds)
 	}
+	if peak := u.peak >> 20; peak > 2048 {
+		t.Errorf("the run took %d MiB of memory, more than 2 GiB", peak)
+	} else {
+		t.Logf("peak memory %d MiB", peak)
+	}
 	if total > 280<<10 {
 		t.Errorf("the files of the release have %d bytes together, more than 280 KiB", total)
 	}

@@ -148,7 +148,8 @@ digest is printed; it is the same in every store. A statement that is damaged
 is left behind with a warning. Credentials are those of docker and crane for
 the named host.
 
-TO's tag is set, "latest" when it names none, whatever it stood for before.`,
+TO's tag is set, whatever it stood for before. When TO names none, "latest" is
+set, unless a release with a higher number is there.`,
 	Example: `
 bhtrain push dist registry.example.org/models/web
 bhtrain push dist 127.0.0.1:5000/models/web:release-7

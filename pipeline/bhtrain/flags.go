@@ -14,6 +14,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/pipeline"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
 	"github.com/battle-hardened-ai/bhtrain/verify"
@@ -199,8 +200,8 @@ func (f *releaseFlags) apply(p *pipeline.Plan) error {
 	if p.Out == "" {
 		return cli.Usagef("--out is empty: name a directory")
 	}
-	if p.Release < 1 {
-		return cli.Usagef("--release %d: want 1 or more", p.Release)
+	if err := oras.CheckName(p.Product, p.Release); err != nil {
+		return cli.Usagef("--product, --release: %w", err)
 	}
 	if *f.workers < 0 {
 		return cli.Usagef("--workers %d: want 0 or more", *f.workers)
