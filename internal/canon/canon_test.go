@@ -375,6 +375,29 @@ func TestRowsDecodeToWhatWasEncoded(t *testing.T) {
 	}
 }
 
+func TestTextsOfARowAreNotItsBytes(t *testing.T) {
+	texts := []string{"", "one", "", "t\x00wo\x00", "\x00", "three", ""}
+	var b []byte
+	for i, s := range texts {
+		b = canon.AppendInt(canon.AppendText(b, s), int64(i))
+	}
+	var got []string
+	r := canon.NewRow(b)
+	for i := range texts {
+		got = append(got, r.Text())
+		if n := r.Int(); n != int64(i) {
+			t.Errorf("integer %d is %d", i, n)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	clear(b)
+	if !slices.Equal(got, texts) {
+		t.Errorf("%q, want %q", got, texts)
+	}
+}
+
 func TestRowRefuses(t *testing.T) {
 	whole := row(5, "a\x00b", 6)
 	read := func(b []byte) error {
@@ -416,6 +439,34 @@ func TestRowRefuses(t *testing.T) {
 	if a, s, b := r.Int(), r.Text(), r.Int32(); a != 0 || s != "" || b != 0 {
 		t.Errorf("after a failure: %d %q %d", a, s, b)
 	}
+}
+
+func BenchmarkRow(b *testing.B) {
+	texts := []string{"", "192.0.2.7", "access", "", "http", "GET", "/wiki/bin/view/Main/WebHome?rev=1.25&skin=plain", "", "", ""}
+	row := []byte{}
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			row = row[:0]
+			for _, s := range texts {
+				row = canon.AppendText(row, s)
+			}
+		}
+		b.SetBytes(int64(len(row)))
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(row)))
+		for b.Loop() {
+			r := canon.NewRow(row)
+			for range texts {
+				_ = r.Text()
+			}
+			if err := r.Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 func FuzzRowDecode(f *testing.F) {

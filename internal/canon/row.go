@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // The row encoding turns a tuple of integers and texts into bytes whose
@@ -22,24 +23,34 @@ func AppendInt(b []byte, n int64) []byte {
 
 // AppendText appends the row encoding of s to b.
 func AppendText(b []byte, s string) []byte {
-	for i := 0; i < len(s); i++ {
-		b = append(b, s[i])
-		if s[i] == 0 {
-			b = append(b, 0xff)
+	for {
+		i := strings.IndexByte(s, 0)
+		if i < 0 {
+			return append(append(b, s...), 0, 1)
 		}
+		b = append(append(b, s[:i]...), 0, 0xff)
+		s = s[i+1:]
 	}
-	return append(b, 0, 1)
 }
 
 // Row decodes a row field by field. The first failure sticks: read all fields,
 // then call Close.
 type Row struct {
 	b   []byte
+	s   string // of b, once a text was read; texts without escapes are parts of it
 	err error
 }
 
-// NewRow returns a decoder over b, which it does not copy.
+// NewRow returns a decoder over b, which must not change meanwhile.
 func NewRow(b []byte) *Row { return &Row{b: b} }
+
+// skip goes on behind n bytes.
+func (r *Row) skip(n int) {
+	r.b = r.b[n:]
+	if r.s != "" {
+		r.s = r.s[n:]
+	}
+}
 
 // Int reads one integer field.
 func (r *Row) Int() int64 {
@@ -48,7 +59,7 @@ func (r *Row) Int() int64 {
 		return 0
 	}
 	n := int64(binary.BigEndian.Uint64(r.b) ^ (1 << 63))
-	r.b = r.b[8:]
+	r.skip(8)
 	return n
 }
 
@@ -62,25 +73,45 @@ func (r *Row) Int32() int32 {
 	return int32(n)
 }
 
-// Text reads one text field.
+// Text reads one text field. The texts of a row share memory, which is not
+// that of the row.
 func (r *Row) Text() string {
 	if r.err != nil {
 		return ""
 	}
+	i := bytes.IndexByte(r.b, 0)
+	if i >= 0 && i+1 < len(r.b) && r.b[i+1] == 0x01 {
+		text := ""
+		if i > 0 {
+			if r.s == "" {
+				r.s = string(r.b)
+			}
+			text = r.s[:i]
+		}
+		r.skip(i + 2)
+		return text
+	}
+	return r.escaped()
+}
+
+// escaped reads a text field that holds 0x00, or fails.
+func (r *Row) escaped() string {
 	var out []byte
-	for b := r.b; ; {
+	for at := 0; ; {
+		b := r.b[at:]
 		i := bytes.IndexByte(b, 0)
 		if i < 0 || i+1 >= len(b) {
 			r.fail("text without end")
 			return ""
 		}
 		out = append(out, b[:i]...)
+		at += i + 2
 		switch b[i+1] {
 		case 0x01:
-			r.b = b[i+2:]
+			r.skip(at)
 			return string(out)
 		case 0xff:
-			out, b = append(out, 0), b[i+2:]
+			out = append(out, 0)
 		default:
 			r.fail("unknown escape in text")
 			return ""
