@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 )
 
 // DefaultProduct is the product of releases and policies that name no other.
@@ -176,6 +177,9 @@ func parsePolicy(text []byte, keyFile func(name string) ([]byte, error)) (Policy
 	p := Policy{Product: t.Product, Digest: canon.Sum(text)}
 	if err := checkName(t.Product); err != nil {
 		return fail("product: %w", err)
+	}
+	if err := oras.CheckName(t.Product, 1); err != nil {
+		return fail("%v", err) // no %w: it is the policy that is wrong, not an artifact
 	}
 	if len(t.Publishers) == 0 {
 		return fail("no publishers: a policy that trusts nobody verifies nothing; add one with name and key")

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"errors"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -194,8 +195,8 @@ func TestInitPolicyTrustsWhatItWasGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, product := range []string{"", "shop", `a "quoted" \ name`, "yes", "12", "naïve: #x", "~"} {
-		text, err := InitPolicy(product, Publisher{"A: #1 'x'", a}, Publisher{"null", b})
+	for _, product := range []string{"", "shop", "yes", "12", "0x1f", "1e3"} {
+		text, err := InitPolicy(product, Publisher{"A: #1 'x' \"y\" \\ ~", a}, Publisher{"null", b})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,9 +207,12 @@ func TestInitPolicyTrustsWhatItWasGiven(t *testing.T) {
 		if product == "" {
 			product = DefaultProduct
 		}
-		if p.Product != product || p.Publishers[0].Name != "A: #1 'x'" || !p.Publishers[0].Key.Equal(a) || p.Publishers[1].Name != "null" || !p.Publishers[1].Key.Equal(b) {
+		if p.Product != product || p.Publishers[0].Name != "A: #1 'x' \"y\" \\ ~" || !p.Publishers[0].Key.Equal(a) || p.Publishers[1].Name != "null" || !p.Publishers[1].Key.Equal(b) {
 			t.Errorf("read back as %+v", p)
 		}
+	}
+	if _, err := InitPolicy("No Such", Publisher{"A", a}); !errors.Is(err, ErrPolicy) || errors.Is(err, oras.ErrInvalid) {
+		t.Errorf("a product that no release can have: %v", err)
 	}
 	for _, bad := range [][]Publisher{nil, {{"A", Key{}}}, {{"", a}}, {{"A", a}, {"B", a}}, {{"A\n", a}}} {
 		if _, err := InitPolicy("shop", bad...); !errors.Is(err, ErrPolicy) {

@@ -12,12 +12,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 )
-
-// BundleMediaType is the one form of Sigstore bundle that is written and read.
-const BundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
-
-const maxBundle = 1 << 20 // bytes; a bundle with certificate, time stamp and log proof is about 10 KiB
 
 // ErrBundle: bytes are no Sigstore bundle of the form that is accepted.
 var ErrBundle = errors.New("not a usable Sigstore bundle")
@@ -62,15 +58,15 @@ func verifyBundle(raw []byte, keys []keyVerifier) (payload []byte, by Publisher,
 			payload, by, err = nil, Publisher{}, fmt.Errorf("%w: %v", ErrBundle, r)
 		}
 	}()
-	if len(raw) > maxBundle {
-		return nil, Publisher{}, fmt.Errorf("%w: %w: limit %d bytes", ErrBundle, canon.ErrTooLarge, maxBundle)
+	if len(raw) > oras.MaxBundle {
+		return nil, Publisher{}, fmt.Errorf("%w: %w: limit %d bytes", ErrBundle, canon.ErrTooLarge, oras.MaxBundle)
 	}
 	var b bundle.Bundle
 	if err := b.UnmarshalJSON(raw); err != nil {
 		return nil, Publisher{}, fmt.Errorf("%w: %v", ErrBundle, err)
 	}
-	if t := b.GetMediaType(); t != BundleMediaType {
-		return nil, Publisher{}, fmt.Errorf("%w: media type %q, want %s", ErrBundle, t, BundleMediaType)
+	if t := b.GetMediaType(); t != oras.TypeBundle {
+		return nil, Publisher{}, fmt.Errorf("%w: media type %q, want %s", ErrBundle, t, oras.TypeBundle)
 	}
 	env, err := b.Envelope()
 	if err != nil {

@@ -67,7 +67,7 @@ func bundleText(mediaType, material, payloadType string, payload []byte, sigs ..
 const keyMaterial = `{"publicKey":{"hint":"any"}}`
 
 func (s signer) sign(t testing.TB, payload []byte) []byte {
-	return bundleText(BundleMediaType, keyMaterial, PayloadType, payload, s.signature(t, PayloadType, payload))
+	return bundleText(oras.TypeBundle, keyMaterial, PayloadType, payload, s.signature(t, PayloadType, payload))
 }
 
 func (s signer) statement(t testing.TB, st Statement) []byte {
@@ -275,20 +275,20 @@ func TestEachDemandRefusesByItsOwnName(t *testing.T) {
 		{"dataset that the policy does not name", func(p *Policy) { p.Datasets = []canon.Digest{canon.Sum(nil)} }, prov(nil), []string{CheckAllowed}},
 		{"release number below the policy's", func(p *Policy) { p.MinRelease = 13 }, prov(nil), []string{CheckNotOlder}},
 		{"larger than the policy's bound", func(p *Policy) { p.MaxBytes = sizeOf(a) - 1 }, prov(nil), []string{CheckSize}},
-		{"changed signature", nil, bundleText(BundleMediaType, keyMaterial, PayloadType, payload, flipped), []string{CheckSignature}},
-		{"changed payload", nil, bundleText(BundleMediaType, keyMaterial, PayloadType, bytes.Replace(payload, []byte("12"), []byte("13"), 1), sig), []string{CheckSignature}},
-		{"no signature", nil, bundleText(BundleMediaType, keyMaterial, PayloadType, payload), []string{CheckSignature}},
-		{"two signatures", nil, bundleText(BundleMediaType, keyMaterial, PayloadType, payload, sig, sig), []string{CheckSignature}},
-		{"payload signed as another type", nil, bundleText(BundleMediaType, keyMaterial, "text/plain", payload, s.signature(t, "text/plain", payload)), []string{CheckSignature}},
+		{"changed signature", nil, bundleText(oras.TypeBundle, keyMaterial, PayloadType, payload, flipped), []string{CheckSignature}},
+		{"changed payload", nil, bundleText(oras.TypeBundle, keyMaterial, PayloadType, bytes.Replace(payload, []byte("12"), []byte("13"), 1), sig), []string{CheckSignature}},
+		{"no signature", nil, bundleText(oras.TypeBundle, keyMaterial, PayloadType, payload), []string{CheckSignature}},
+		{"two signatures", nil, bundleText(oras.TypeBundle, keyMaterial, PayloadType, payload, sig, sig), []string{CheckSignature}},
+		{"payload signed as another type", nil, bundleText(oras.TypeBundle, keyMaterial, "text/plain", payload, s.signature(t, "text/plain", payload)), []string{CheckSignature}},
 		{"older bundle format", nil, bundleText("application/vnd.dev.sigstore.bundle+json;version=0.2", keyMaterial, PayloadType, payload, sig), []string{CheckSignature}},
-		{"bundle with a certificate", nil, bundleText(BundleMediaType, `{"certificate":{"rawBytes":"AAAA"}}`, PayloadType, payload, sig), []string{CheckSignature}},
-		{"bundle without key or certificate", nil, bundleText(BundleMediaType, `{}`, PayloadType, payload, sig), []string{CheckSignature}},
+		{"bundle with a certificate", nil, bundleText(oras.TypeBundle, `{"certificate":{"rawBytes":"AAAA"}}`, PayloadType, payload, sig), []string{CheckSignature}},
+		{"bundle without key or certificate", nil, bundleText(oras.TypeBundle, `{}`, PayloadType, payload, sig), []string{CheckSignature}},
 		{"message signature", nil, fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":%s,"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":%q},"signature":%q}}`,
-			BundleMediaType, keyMaterial, base64.StdEncoding.EncodeToString(a.Digest[:]), base64.StdEncoding.EncodeToString(sig)), []string{CheckSignature}},
+			oras.TypeBundle, keyMaterial, base64.StdEncoding.EncodeToString(a.Digest[:]), base64.StdEncoding.EncodeToString(sig)), []string{CheckSignature}},
 		{"no bundle but text", nil, []byte("hello"), []string{CheckSignature}},
 		{"empty bundle", nil, []byte{}, []string{CheckSignature}},
 		{"statement over its bound", nil, s.sign(t, append(bytes.Clone(payload), bytes.Repeat([]byte(" "), maxStatement)...)), []string{CheckSignature}},
-		{"bundle over its bound", nil, append(prov(nil), bytes.Repeat([]byte(" "), maxBundle)...), []string{CheckSignature}},
+		{"bundle over its bound", nil, append(prov(nil), bytes.Repeat([]byte(" "), oras.MaxBundle)...), []string{CheckSignature}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var bundles [][]byte
@@ -336,7 +336,7 @@ func TestSignatureWithTheOtherHalfOfTheCurveOrderStillBindsThePayload(t *testing
 	}
 	v := testVerifier(t, nil, s)
 	for _, y := range []*big.Int{y, new(big.Int).Sub(elliptic.P256().Params().N, y)} {
-		got := v.Judge(a, bundleText(BundleMediaType, keyMaterial, PayloadType, payload, der(x, y)))
+		got := v.Judge(a, bundleText(oras.TypeBundle, keyMaterial, PayloadType, payload, der(x, y)))
 		wantFailed(t, got)
 	}
 }
@@ -348,7 +348,7 @@ func TestGarbageNeverChangesTheVerdict(t *testing.T) {
 	other := testRelease(t, func(r *oras.Release) { r.Number = 13 })
 	junk := [][]byte{
 		[]byte("{"), nil, bytes.Repeat([]byte("["), 5000), stranger.statement(t, statementFor(t, a, nil)),
-		s.statement(t, statementFor(t, other, nil)), good[:len(good)-1], bytes.Repeat([]byte("x"), maxBundle+1),
+		s.statement(t, statementFor(t, other, nil)), good[:len(good)-1], bytes.Repeat([]byte("x"), oras.MaxBundle+1),
 	}
 	verifier := testVerifier(t, nil, s)
 	for i := range len(junk) + 1 {
@@ -480,7 +480,7 @@ func FuzzBundle(f *testing.F) {
 	}
 	verifier := testVerifier(f, nil, s)
 	f.Add(s.sign(f, payload))
-	f.Add(bundleText(BundleMediaType, `{"certificate":{"rawBytes":"AAAA"}}`, PayloadType, payload, nil))
+	f.Add(bundleText(oras.TypeBundle, `{"certificate":{"rawBytes":"AAAA"}}`, PayloadType, payload, nil))
 	f.Add([]byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"publicKey":{"hint":""},"tlogEntries":[{"logIndex":"1","kindVersion":{"kind":"dsse","version":"0.0.1"},"canonicalizedBody":"e30="}],"timestampVerificationData":{"rfc3161Timestamps":[{"signedTimestamp":"AAAA"}]}},"dsseEnvelope":{}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v := verifier.Judge(a, b)

@@ -118,7 +118,7 @@ func putRelease(ts *testscript.TestScript, _ bool, args []string) {
 	sig, err := ecdsa.SignASN1(rand.Reader, privateKey(ts, set["signer"]), sum[:])
 	ts.Check(err)
 	bundle := fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{"hint":""}},"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q}]}}`,
-		verify.BundleMediaType, base64.StdEncoding.EncodeToString(payload), verify.PayloadType, base64.StdEncoding.EncodeToString(sig))
+		oras.TypeBundle, base64.StdEncoding.EncodeToString(payload), verify.PayloadType, base64.StdEncoding.EncodeToString(sig))
 	if set["bundle"] != "" {
 		ts.Check(os.WriteFile(ts.MkAbs(set["bundle"]), bundle, 0o644))
 		return
