@@ -2,7 +2,6 @@ package verify
 
 import (
 	"errors"
-	"github.com/battle-hardened-ai/bhtrain/oras"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 )
 
 // Public keys whose private halves nobody has.
