@@ -3,6 +3,7 @@ package dataset
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -43,7 +44,17 @@ type sorter struct {
 
 type sortRow struct {
 	row  []byte
+	head uint64 // the first 8 bytes of row, big-endian, 0 beyond its end
 	hash uint64 // xxhash64 of row; never compared across processes or stored
+}
+
+func headOf(row []byte) uint64 {
+	if len(row) >= 8 {
+		return binary.BigEndian.Uint64(row)
+	}
+	var b [8]byte
+	copy(b[:], row)
+	return binary.BigEndian.Uint64(b[:])
 }
 
 func newSorter(dir string, limit int64) (*sorter, error) {
@@ -85,7 +96,7 @@ func (s *sorter) addRow(row []byte) error {
 			return nil
 		}
 	}
-	s.rows = append(s.rows, sortRow{s.keep(row), h})
+	s.rows = append(s.rows, sortRow{s.keep(row), headOf(row), h})
 	s.slots[i] = uint32(len(s.rows))
 	s.used += int64(len(row)) + rowCost
 	if s.used >= s.limit {
@@ -122,7 +133,12 @@ func (s *sorter) keep(row []byte) []byte {
 }
 
 func (s *sorter) sortRows() {
-	slices.SortFunc(s.rows, func(a, b sortRow) int { return bytes.Compare(a.row, b.row) })
+	slices.SortFunc(s.rows, func(a, b sortRow) int {
+		if a.head != b.head {
+			return cmp.Compare(a.head, b.head)
+		}
+		return bytes.Compare(a.row, b.row)
+	})
 }
 
 // spill writes the rows in memory as one sorted run and forgets them.

@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"strconv"
@@ -247,16 +248,26 @@ func (w *offsetWriter) Seek(offset int64, whence int) (int64, error) {
 // tree is an RFC 6962 Merkle tree that grows to the right; it holds one hash
 // per level.
 type tree struct {
-	r *compact.Range
-	n int64
+	r    *compact.Range
+	n    int64
+	leaf []byte // scratch
 }
 
-var treeFactory = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+var treeFactory = compact.RangeFactory{Hash: hashChildren}
+
+// hashChildren is the hash of an inner node, with one allocation.
+func hashChildren(left, right []byte) []byte {
+	node := append(append(append(make([]byte, 0, 1+2*sha256.Size), rfc6962.RFC6962NodeHashPrefix), left...), right...)
+	h := sha256.Sum256(node)
+	return h[:]
+}
 
 func newTree() tree { return tree{r: treeFactory.NewEmptyRange(0)} }
 
 func (t *tree) add(leaf []byte) {
-	if err := t.r.Append(rfc6962.DefaultHasher.HashLeaf(leaf), nil); err != nil {
+	t.leaf = append(append(t.leaf[:0], rfc6962.RFC6962LeafHashPrefix), leaf...)
+	h := sha256.Sum256(t.leaf)
+	if err := t.r.Append(h[:], nil); err != nil {
 		panic("dataset: internal error: growing the Merkle tree: " + err.Error())
 	}
 	t.n++
