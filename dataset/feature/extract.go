@@ -178,7 +178,7 @@ func (e *Extractor) chars(dst []float32, w *work) {
 	longest := [5]int{}
 	switches := 0
 	last, lastClass := byte(0), uint8(other)
-	triple := [3]byte{kindEdge, kindEdge, kindEdge}
+	first, second, third := byte(kindEdge), byte(kindEdge), byte(kindEdge) // digits as 0
 	var counts [128]uint16
 	high := 0
 	for _, c := range text {
@@ -223,11 +223,11 @@ func (e *Extractor) chars(dst []float32, w *work) {
 		default:
 			letters, digits, puncts, consonants = 0, 0, 0, 0
 		}
-		triple[0], triple[1], triple[2] = triple[1], triple[2], c
+		first, second, third = second, third, c
 		if k == digit {
-			triple[2] = '0'
+			third = '0'
 		}
-		w.hashed(colGram0-colWord0, gramColumns, xxhash.Sum64(triple[:]))
+		w.hashed(colGram0-colWord0, gramColumns, sum3(first, second, third))
 		last, lastClass = c, k
 	}
 	putShare(dst, colLetters, classes[letter], len(text))

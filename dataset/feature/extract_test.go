@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
 )
@@ -530,4 +532,13 @@ func ExampleExtractor_Vector() {
 	// families 1
 	// events 2
 	// marked_share 100
+}
+
+func TestThreeBytesHashAsAnyBytesDo(t *testing.T) {
+	for i := range 1 << 16 {
+		b := [3]byte{byte(i), byte(i >> 8), byte(i * 167)}
+		if got, want := sum3(b[0], b[1], b[2]), xxhash.Sum64(b[:]); got != want {
+			t.Fatalf("%x: %x, want %x", b, got, want)
+		}
+	}
 }

@@ -61,32 +61,36 @@ func benchmarkScoring(b *testing.B, r *release) {
 		scaled = append(scaled, x...)
 		r.scaler.Apply(scaled[len(scaled)-dim:], x)
 	}
-	big := boosted(rows, 8000)
-	file, err := model.EncodeEnsemble(big)
-	if err != nil {
-		b.Fatal(err)
+	var paths []string
+	for _, name := range model.Files() {
+		paths = append(paths, r.paths[name])
 	}
-	path := filepath.Join(b.TempDir(), "boosted.onnx")
-	if err := os.WriteFile(path, file, 0o600); err != nil {
-		b.Fatal(err)
-	}
-	scorer, err := model.NewScorer(big)
-	if err != nil {
-		b.Fatal(err)
-	}
-	splits, leaves := big.Nodes()
-	names := model.Files()
-	theirs := newRival(b, dim, features, scaled,
-		r.paths[names[0]], r.paths[names[1]], r.paths[names[2]], r.paths[names[3]], path)
-
 	var s model.Scores
-	sum := make([]int32, 1)
-	b.Run("features", func(b *testing.B) { benchmarkFeatures(b, r) })
-	for _, c := range []contest{
-		{"four models", []int{0, 1, 2, 3}, func(x []float32) { r.set.Score(x, &s) }},
+	contests := []contest{
+		{"four-models", []int{0, 1, 2, 3}, func(x []float32) { r.set.Score(x, &s) }},
 		{"reputation", []int{3}, func(x []float32) { r.set.Reputation(x, &s) }},
-		{fmt.Sprintf("boosted, %d nodes", splits+leaves), []int{4}, func(x []float32) { scorer.Sums(sum, x) }},
-	} {
+	}
+	for _, leaves := range []int{16, 31} {
+		e := boosted(rows, 8000, leaves)
+		file, err := model.EncodeEnsemble(e)
+		if err != nil {
+			b.Fatal(err)
+		}
+		paths = append(paths, filepath.Join(b.TempDir(), "boosted.onnx"))
+		if err := os.WriteFile(paths[len(paths)-1], file, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		scorer, err := model.NewScorer(e)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum := make([]int32, 1)
+		contests = append(contests, contest{fmt.Sprintf("8000-nodes-of-%d-leaves", leaves), []int{len(paths) - 1}, func(x []float32) { scorer.Sums(sum, x) }})
+	}
+	theirs := newRival(b, dim, features, scaled, paths...)
+
+	b.Run("features", func(b *testing.B) { benchmarkFeatures(b, r) })
+	for _, c := range contests {
 		b.Run("one/"+c.name, func(b *testing.B) { c.one(b, theirs, rows) })
 		b.Run("batch/"+c.name, func(b *testing.B) { c.batch(b, theirs, rows) })
 	}
@@ -201,11 +205,10 @@ func benchmarkFeatures(b *testing.B, r *release) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// boosted returns trees of 31 leaves each, of so many nodes in all, grown at
-// random but to fit the rows: the leaf that most of some rows reach is split
-// first, at a value that one of them has.
-func boosted(rows [][]float32, nodes int) *model.Ensemble {
-	const leaves = 31
+// boosted returns trees of so many leaves each and about so many nodes in all,
+// grown at random but to fit the rows: the leaf that most of some rows reach is
+// split first, at a value that one of them has.
+func boosted(rows [][]float32, nodes, leaves int) *model.Ensemble {
 	rng := rand.New(rand.NewPCG(1, 1))
 	e := &model.Ensemble{Dim: len(rows[0]), Targets: 1, Shift: 16, Transform: model.Sigmoid}
 	leaf := func() model.Node { return model.Node{Leaf: true, Value: int32(rng.IntN(1<<15) - 1<<14)} }

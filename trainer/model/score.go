@@ -1,19 +1,62 @@
 package model
 
 import (
+	"cmp"
 	"math"
+	"math/bits"
 	"slices"
 	"sync"
 )
 
 // Scorer sums the trees of one ensemble. Many goroutines may use it.
+//
+// It has one of two forms, which give the same sums. Trees that all have at
+// most 16 leaves are not walked: see marks. Others are walked in groups.
 type Scorer struct {
 	dim, targets int
 	bias         []int32
-	nodes        []flat
-	groups       []group
-	twins        []int32 // twins[i] is the feature that slot dim+i mirrors
-	slots        sync.Pool
+	rooms        sync.Pool
+
+	// marks
+	columns []column
+	marks   []mark
+	exits   [][markLeaves]exit // by tree
+
+	// walks
+	nodes  []flat
+	groups []group
+	twins  []int32 // twins[i] is the feature that slot dim+i mirrors
+}
+
+// markLeaves is the largest number of leaves of a tree that is not walked.
+const markLeaves = 16
+
+// A mark is a split of any tree. Of a tree's leaves, numbered from left to
+// right, a vector reaches the first that no split crosses out for it, where a
+// split whose comparison fails crosses out all leaves below its left child. So
+// it is enough to visit the splits that fail. Those of one feature are a run
+// of its splits in ascending order of threshold, and there is none where the
+// value of a vector is the least, as 0 is that of a count.
+type mark struct {
+	threshold float32
+	tree      uint16
+	out       uint16 // bit i: leaf i is crossed out
+}
+
+// column is the marks of one feature that send NaN to one side.
+type column struct {
+	feature     int32
+	missingLeft bool
+	end         int32 // of its marks, which begin where those of the column before end
+}
+
+// exit is a leaf.
+type exit struct{ value, target int32 }
+
+// room is the working memory of a scorer.
+type room struct {
+	slots []float32
+	out   []uint16 // by tree: leaves that are crossed out
 }
 
 // flat is a node in 8 bytes. A comparison reads a slot, not a feature: slots
@@ -45,6 +88,65 @@ func NewScorer(e *Ensemble) (*Scorer, error) {
 	}
 	s := &Scorer{dim: e.Dim, targets: e.Targets, bias: make([]int32, e.Targets)}
 	copy(s.bias, e.Bias)
+	s.rooms.New = func() any { return new(room) }
+	small := true
+	for i := range e.Trees {
+		small = small && len(e.Trees[i].Nodes) < 2*markLeaves
+	}
+	if small {
+		s.mark(e)
+	} else {
+		s.lay(e)
+	}
+	return s, nil
+}
+
+// mark makes marks of the trees.
+func (s *Scorer) mark(e *Ensemble) {
+	type split struct {
+		feature     int32
+		missingLeft bool
+		mark
+	}
+	var splits []split
+	s.exits = make([][markLeaves]exit, len(e.Trees))
+	for i := range e.Trees {
+		nodes := e.Trees[i].Nodes
+		leaves := 0
+		var visit func(at int32)
+		visit = func(at int32) {
+			n := &nodes[at]
+			if n.Leaf {
+				s.exits[i][leaves] = exit{n.Value, n.Target}
+				leaves++
+				return
+			}
+			first := leaves
+			visit(n.Left)
+			splits = append(splits, split{n.Feature, n.MissingLeft, mark{n.Threshold, uint16(i), uint16(1<<leaves - 1<<first)}})
+			visit(n.Right)
+		}
+		visit(0)
+	}
+	side := func(left bool) int {
+		if left {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(splits, func(a, b split) int {
+		return cmp.Or(cmp.Compare(a.feature, b.feature), side(a.missingLeft)-side(b.missingLeft), cmp.Compare(a.threshold, b.threshold))
+	})
+	for i, p := range splits {
+		s.marks = append(s.marks, p.mark)
+		if i+1 == len(splits) || splits[i+1].feature != p.feature || splits[i+1].missingLeft != p.missingLeft {
+			s.columns = append(s.columns, column{p.feature, p.missingLeft, int32(i + 1)})
+		}
+	}
+}
+
+// lay lays the nodes of the trees out for walks.
+func (s *Scorer) lay(e *Ensemble) {
 	mirror := make([]int32, e.Dim)
 	for i := range e.Trees {
 		for j := range e.Trees[i].Nodes {
@@ -77,11 +179,6 @@ func NewScorer(e *Ensemble) (*Scorer, error) {
 		}
 		s.groups = append(s.groups, g)
 	}
-	s.slots.New = func() any {
-		b := make([]float32, s.width())
-		return &b
-	}
-	return s, nil
 }
 
 // flatten appends a tree in breadth-first order, right child before left, and
@@ -123,14 +220,29 @@ func (s *Scorer) Targets() int { return s.targets }
 // 2^-Shift, to dst. Both x, of Dim values, and dst, of Targets, are the
 // caller's. Any float32 is a valid feature value.
 func (s *Scorer) Sums(dst []int32, x []float32) {
-	slots := s.slots.Get().(*[]float32)
-	s.sums(dst[:s.targets], x[:s.dim], *slots)
-	s.slots.Put(slots)
+	w := s.rooms.Get().(*room)
+	s.fit(w)
+	s.sums(dst[:s.targets], x[:s.dim], w)
+	s.rooms.Put(w)
 }
 
-// sums is Sums with a caller's scratch of at least width slots.
-func (s *Scorer) sums(dst []int32, x, slots []float32) {
-	slots = slots[:s.width()]
+// fit makes w large enough for s.
+func (s *Scorer) fit(w *room) {
+	if s.exits != nil {
+		w.out = slices.Grow(w.out[:0], len(s.exits))
+	} else {
+		w.slots = slices.Grow(w.slots[:0], s.width())
+	}
+}
+
+// sums is Sums with a caller's room that fits.
+func (s *Scorer) sums(dst []int32, x []float32, w *room) {
+	copy(dst, s.bias)
+	if s.exits != nil {
+		s.crossOut(dst, x, w.out[:len(s.exits)])
+		return
+	}
+	slots := w.slots[:s.width()]
 	copy(slots, x)
 	for i, f := range s.twins {
 		v := x[f]
@@ -144,12 +256,45 @@ func (s *Scorer) sums(dst []int32, x, slots []float32) {
 	for i := range s.targets {
 		slots[first+i] = nan
 	}
-
-	copy(dst, s.bias)
 	if len(dst) == 1 {
 		dst[0] += sumOne(s.nodes, slots, s.groups)
 	} else {
 		addMany(dst, s.nodes, slots, s.groups, first)
+	}
+}
+
+// crossOut adds the trees, which are marks, to dst.
+func (s *Scorer) crossOut(dst []int32, x []float32, out []uint16) {
+	clear(out)
+	marks := s.marks
+	from := int32(0)
+	for i := range s.columns {
+		c := &s.columns[i]
+		run := marks[from:c.end]
+		from = c.end
+		v := x[c.feature]
+		if c.missingLeft && v != v {
+			continue
+		}
+		for k := range run {
+			m := &run[k]
+			if v <= m.threshold { // never true of NaN
+				break
+			}
+			out[m.tree] |= m.out
+		}
+	}
+	if len(dst) == 1 {
+		sum := int32(0)
+		for t, o := range out {
+			sum += s.exits[t][bits.TrailingZeros16(^o)%markLeaves].value
+		}
+		dst[0] += sum
+		return
+	}
+	for t, o := range out {
+		e := &s.exits[t][bits.TrailingZeros16(^o)%markLeaves]
+		dst[e.target] += e.value
 	}
 }
 

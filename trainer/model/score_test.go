@@ -16,13 +16,24 @@ import (
 )
 
 func TestScorerFollowsEverySplitExactly(t *testing.T) {
-	for i, s := range shapes {
+	// Trees of as many leaves as are not walked, as one more, and of both kinds.
+	edge := []shape{
+		{transform: Sigmoid, dim: 3, targets: 1, trees: 40, splits: 15, depth: 15, shift: 16, missing: true},
+		{transform: Softmax, dim: 20, targets: 5, trees: 60, splits: 15, depth: 5, shift: 16, missing: true},
+		{transform: Isolation, dim: 4, targets: 1, trees: 30, splits: 15, depth: 64, shift: 12, missing: true},
+		{transform: Sigmoid, dim: 3, targets: 1, trees: 40, splits: 16, depth: 16, shift: 16, missing: true},
+		{transform: Softmax, dim: 20, targets: 5, trees: 60, splits: 16, depth: 4, shift: 16, missing: true},
+	}
+	for i, s := range slices.Concat(shapes, edge) {
 		for seed := range uint64(8) {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
 			e := s.random(rng)
 			scorer, err := NewScorer(e)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if walked := slices.ContainsFunc(e.Trees, func(t Tree) bool { return len(t.Nodes) > 2*markLeaves-1 }); walked != (scorer.exits == nil) {
+				t.Fatalf("shape %d: a tree of more than %d leaves: %v, walked: %v", i, markLeaves, walked, scorer.exits == nil)
 			}
 			x, got := make([]float32, s.dim), make([]int32, s.targets)
 			for range 300 {

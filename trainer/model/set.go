@@ -129,9 +129,10 @@ type Scores struct {
 	Reputation    float32 // probability of that
 	Bad           bool    // Reputation reaches the threshold of the scoring document
 
-	scaled, slots []float32
-	sums          []int32
-	powers        []float64
+	scaled []float32
+	sums   []int32
+	powers []float64
+	room   room
 }
 
 // fit makes room for a set's results.
@@ -148,8 +149,8 @@ func (out *Scores) fit(s *Set) {
 	if len(out.scaled) < s.scoring.Dim {
 		out.scaled = make([]float32, s.scoring.Dim)
 	}
-	if width := max(s.anomaly.width(), s.classifier.width(), s.reputation.width()); len(out.slots) < width {
-		out.slots = make([]float32, width)
+	for _, t := range [...]*Scorer{s.anomaly.Scorer, s.classifier.Scorer, s.reputation.Scorer} {
+		t.fit(&out.room)
 	}
 }
 
@@ -162,14 +163,14 @@ func (s *Set) Score(x []float32, out *Scores) {
 
 	scaled := out.scaled[:len(x)]
 	s.scaler.Apply(scaled, x)
-	s.anomaly.sums(sums[:1], scaled, out.slots)
+	s.anomaly.sums(sums[:1], scaled, &out.room)
 	raw := float64(float64(sums[0]) * s.anomaly.unit)
 	out.AnomalyRaw = float32(raw)
 	out.Anomaly = float32(detmath.Exp2(-(raw / s.norm)))
 	out.Flag = int(sums[0]) <= s.scoring.Anomaly.Threshold
 
 	sums = sums[:len(out.ClassRaw)]
-	s.classifier.sums(sums, x, out.slots)
+	s.classifier.sums(sums, x, &out.room)
 	out.Class = 0
 	for c, k := range sums {
 		out.ClassRaw[c] = float32(float64(k) * s.classifier.unit)
@@ -193,7 +194,7 @@ func (s *Set) Reputation(x []float32, out *Scores) {
 // reputed is Reputation with an out that fits.
 func (s *Set) reputed(x []float32, out *Scores) {
 	sum := out.sums[:1]
-	s.reputation.sums(sum, x, out.slots)
+	s.reputation.sums(sum, x, &out.room)
 	raw := float64(float64(sum[0]) * s.reputation.unit)
 	out.ReputationRaw = float32(raw)
 	out.Reputation = float32(detmath.Sigmoid(raw))
