@@ -109,10 +109,11 @@ func writeReport(c *cli.Call, p *pipeline.Plan, r *pipeline.Report) error {
 		fmt.Fprintf(out, "A signing key was made for you: %s\n", p.Signer.Path())
 	}
 	fmt.Fprintf(out, `Next:
+  bhtrain card %s -o card.html
   bhverify policy init --key %s -o policy.yaml
   bhverify rebuild %s --policy policy.yaml
   bhagent sync --from %s --policy policy.yaml
-`, p.Signer.PublicPath(), r.Out, r.Out)
+`, r.Out, p.Signer.PublicPath(), r.Out, r.Out)
 	return out.Flush()
 }
 

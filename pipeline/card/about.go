@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset/feature"
-	"github.com/battle-hardened-ai/bhtrain/trainer"
 	"github.com/battle-hardened-ai/bhtrain/trainer/model"
 )
 
@@ -85,6 +84,10 @@ var models = [4]about{
 	},
 }
 
+// madeSource is the source of benign rows that the trainer makes itself: no
+// dataset has them.
+const madeSource = "ordinary"
+
 // sources says what the names of sources stand for.
 var sources = map[string]string{
 	"exploitdb": "titles of the ExploitDB index",
@@ -95,6 +98,8 @@ var sources = map[string]string{
 	"labelled":  "collections of labelled payloads",
 	"requests":  "requests from proof-of-concept texts",
 	"sshd":      "log-ins at OpenSSH servers",
+	"targets":   "lists of request targets and parameter values",
+	madeSource:  "ordinary requests, made by the trainer where data has none",
 }
 
 // groupDocs says what the groups of columns hold.
@@ -141,12 +146,8 @@ func (c *Card) limits() []string {
 		"All figures are measured on held-out rows of the sources named here. Traffic of another origin can do better or worse; the table by source shows how far they differ.",
 		"The figures are those that release.json states. They follow from the dataset and the recipe; rebuilding the release computes them again.",
 	}
-	var one []string
-	for _, s := range m.SingleSources {
-		one = append(one, fmt.Sprintf("%s (%s)", s.Class, s.Source))
-	}
-	if len(one) > 0 {
-		list = append(list, "Some classes come from one source only, so what tells them apart may be that source: "+strings.Join(one, ", ")+".")
+	if one := c.singleSources(); one != "" {
+		list = append(list, one)
 	}
 	var few []string
 	for _, s := range m.Classes {
@@ -160,6 +161,11 @@ func (c *Card) limits() []string {
 	if merged := c.metrics.Data.Merged; len(merged) > 0 {
 		list = append(list, "Classes with too few training rows have no answer of their own: "+strings.Join(merged, ", ")+".")
 	}
+	for _, s := range c.metrics.Data.Sources {
+		if s.Source == madeSource && s.Rows > 0 {
+			list = append(list, fmt.Sprintf("%s benign rows were made by the trainer, since the data lacks ordinary traffic of their shapes: figures of source %s say how the models take these shapes, not real traffic.", count(s.Rows), s.Source))
+		}
+	}
 	for _, s := range m.Sources {
 		if s.Benign >= minTest && s.FalseAlarmPPM > 50_000 {
 			list = append(list, fmt.Sprintf("Of the benign test rows of source %s, %s are called attacks.", s.Source, percent(s.FalseAlarmPPM)))
@@ -172,9 +178,23 @@ func (c *Card) limits() []string {
 		}
 	}
 	return append(list,
-		"Classes and levels come from a table of rules (taxonomy), not from people who looked at each row.",
+		labelRule,
 		fmt.Sprintf("Attack records come from the sites that share them. One site has at most %s of the weight, so that none can steer the models alone; a false record still trains.", percent(c.recipe.SiteCapPPM)),
 	)
+}
+
+const labelRule = "Classes and levels come from a table of rules (taxonomy), not from people who looked at each row."
+
+// singleSources warns of classes whose rows all come from one source, or is "".
+func (c *Card) singleSources() string {
+	var list []string
+	for _, s := range c.metrics.Classifier.SingleSources {
+		list = append(list, fmt.Sprintf("%s (%s)", s.Class, s.Source))
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return "Some classes come from one source only, so what tells them apart may be that source: " + strings.Join(list, ", ") + "."
 }
 
 // benign is the index of that class, or -1.
@@ -248,5 +268,3 @@ func atMost(curve [][2]int64, alarms int64) int64 {
 	}
 	return best
 }
-
-var parts = [3]trainer.Part{trainer.Training, trainer.Validation, trainer.Test}

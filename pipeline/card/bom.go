@@ -54,17 +54,17 @@ func (c *Card) BOM() ([]byte, error) {
 		*on.Dependencies = append(*on.Dependencies, a.File)
 		dependencies = append(dependencies, cdx.Dependency{Ref: a.File, Dependencies: &[]string{refDataset}})
 	}
-	about := c.files[len(c.files)-1]
+	rest := c.files[len(c.files)-1] // release.json
 	components = append(components,
 		cdx.Component{
-			Type: cdx.ComponentTypeData, BOMRef: about.Name, Name: about.Name, Version: release.Version, MIMEType: "application/json",
-			Description: "Recipe, features, thresholds and figures of the release.", Hashes: hashes(about.Digest),
-			Data: &[]cdx.ComponentData{{Type: cdx.ComponentDataTypeConfiguration, Name: about.Name}},
+			Type: cdx.ComponentTypeData, BOMRef: rest.Name, Name: rest.Name, Version: release.Version, MIMEType: "application/json",
+			Description: "Recipe, features, thresholds and figures of the release.", Hashes: hashes(rest.Digest),
+			Data: &[]cdx.ComponentData{{Type: cdx.ComponentDataTypeConfiguration, Name: rest.Name}},
 		},
 		c.datasetComponent(),
 	)
-	*on.Dependencies = append(*on.Dependencies, about.Name)
-	dependencies = append([]cdx.Dependency{on}, append(dependencies, cdx.Dependency{Ref: about.Name}, cdx.Dependency{Ref: refDataset})...)
+	*on.Dependencies = append(*on.Dependencies, rest.Name)
+	dependencies = append([]cdx.Dependency{on}, append(dependencies, cdx.Dependency{Ref: rest.Name}, cdx.Dependency{Ref: refDataset})...)
 	bom.Components, bom.Dependencies = &components, &dependencies
 
 	var b bytes.Buffer

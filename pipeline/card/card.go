@@ -207,7 +207,9 @@ func (c *Card) check() error {
 	for _, s := range d.Sources {
 		sources = append(sources, s.Source)
 		k.counts(s.Source, s.Rows, s.Unlabelled, s.Other, s.Parts[0], s.Parts[1], s.Parts[2])
-		rows += s.Rows
+		if s.Source != madeSource {
+			rows += s.Rows
+		}
 	}
 	k.names("sources", sources...)
 	if len(sources) > 64 || rows != d.Exploits+d.Records {

@@ -339,6 +339,27 @@ func TestLimitsAreDrawnFromTheFigures(t *testing.T) {
 	}
 }
 
+func TestRowsThatTheTrainerMadeAreNotTheDatasets(t *testing.T) {
+	add := func(source string) *oras.Artifact {
+		return measured(t, func(m *trainer.Metrics) {
+			m.Data.Sources = append(m.Data.Sources, trainer.SourceData{Source: source, Rows: 50})
+			for i := range m.Data.Classes {
+				m.Data.Classes[i].Rows = append(m.Data.Classes[i].Rows, 0)
+			}
+		})
+	}
+	c, err := New(add(madeSource))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(strings.Join(c.limits(), " "), "50 benign rows were made by the trainer") {
+		t.Errorf("nothing is said of them: %q", c.limits())
+	}
+	if _, err := New(add("requests")); !errors.Is(err, ErrRelease) {
+		t.Errorf("rows of another source that the dataset does not have: %v, want ErrRelease", err)
+	}
+}
+
 func TestOperatingPointOfTheReputation(t *testing.T) {
 	for _, c := range []struct{ hits, misses, alarms, quiet int64 }{
 		{416, 129, 6, 1741}, {1, 0, 0, 1}, {121, 24, 53, 165}, {5, 5, 5, 5}, {90_000, 10_000, 321, 799_679},

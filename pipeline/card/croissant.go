@@ -3,6 +3,7 @@ package card
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
@@ -96,12 +97,30 @@ func (c *Card) Croissant(info *oras.DatasetInfo) (oras.Document, error) {
 		"rai:dataCollection":               "Rows of the ExploitDB index, and events recorded by sensors, servers and honeypots of the sites that share them.",
 		"rai:dataPreprocessingProtocol":    []string{"Every input row is brought to one canonical form; exact duplicates are one row, of several rows about one exploit the fullest is kept; rows stand in one defined order."},
 		"rai:dataUseCases":                 []string{"Training and checking the four models of the release, and rebuilding them byte for byte."},
-		"rai:dataLimitations":              c.limits(),
+		"rai:dataLimitations":              c.dataLimits(),
 	})
 	if err != nil {
 		return oras.Document{}, fmt.Errorf("croissant: %w", err)
 	}
 	return oras.Document{Type: oras.TypeJSONLD, Name: "croissant.json", Data: b}, nil
+}
+
+// dataLimits are the warnings about the dataset itself, in words.
+func (c *Card) dataLimits() []string {
+	d := &c.metrics.Data
+	var unlabelled int64
+	for _, s := range d.Sources {
+		unlabelled += s.Unlabelled
+	}
+	list := []string{
+		"It holds what its sources recorded: attacks that nobody noticed are not in it, and ordinary traffic is that of a few sites.",
+		labelRule,
+		fmt.Sprintf("%s of %s rows have no class.", count(unlabelled), count(d.Exploits+d.Records)),
+	}
+	if one := c.singleSources(); one != "" {
+		list = append(list, one)
+	}
+	return list
 }
 
 var fileDocs = map[string]string{
@@ -116,12 +135,22 @@ var tableDocs = map[string]string{
 	"records":  "Recorded events, one row for each.",
 }
 
-// croissantContext maps the names used above to the vocabularies they are of.
-var croissantContext = object{
-	"@language": "en", "@vocab": "http://schema.org/",
-	"sc": "http://schema.org/", "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/", "dct": "http://purl.org/dc/terms/",
-	"citeAs": "cr:citeAs", "column": "cr:column", "conformsTo": "dct:conformsTo",
-	"dataType": object{"@id": "cr:dataType", "@type": "@vocab"},
-	"extract":  "cr:extract", "field": "cr:field", "fileObject": "cr:fileObject", "isLiveDataset": "cr:isLiveDataset",
-	"key": "cr:key", "recordSet": "cr:recordSet", "source": "cr:source",
-}
+// croissantContext is the context that the specification recommends, with the
+// scheme of schema.org that its own implementation and all published
+// descriptions use.
+var croissantContext = func() object {
+	c := object{
+		"@language": "en", "@vocab": "https://schema.org/",
+		"sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/", "dct": "http://purl.org/dc/terms/",
+		"conformsTo": "dct:conformsTo",
+		"data":       object{"@id": "cr:data", "@type": "@json"},
+		"dataType":   object{"@id": "cr:dataType", "@type": "@vocab"},
+		"examples":   object{"@id": "cr:examples", "@type": "@json"},
+	}
+	for _, term := range strings.Fields(`annotation arrayShape citeAs column containedIn equivalentProperty excludes extract field fileObject
+		fileProperty fileSet format includes isArray isLiveDataset jsonPath key md5 parentField readLines recordSet references regex
+		sdVersion separator source subField transform unArchive value`) {
+		c[term] = "cr:" + term
+	}
+	return c
+}()

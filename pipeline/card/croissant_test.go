@@ -29,7 +29,7 @@ func checkCroissant(b []byte) (problems []string) {
 		}
 	}
 	context, _ := doc["@context"].(map[string]any)
-	if context["@vocab"] != "http://schema.org/" || context["cr"] != "http://mlcommons.org/croissant/" || context["conformsTo"] != "dct:conformsTo" {
+	if context["@vocab"] != "https://schema.org/" || context["cr"] != "http://mlcommons.org/croissant/" || context["conformsTo"] != "dct:conformsTo" {
 		bad("context %v", context)
 	}
 	if doc["@type"] != "sc:Dataset" {
