@@ -275,9 +275,9 @@ func statement(s []byte) int {
 		n++
 	}
 	behind := bytes.TrimLeft(s[n:], " ")
-	switch strings.ToLower(string(s[1:min(n, 12)])) {
+	switch word := strings.ToLower(string(s[1:min(n, 12)])); word {
 	case "union", "select", "order", "having", "procedure", "waitfor":
-		if len(behind) == 0 || n < len(s) && s[n] != ' ' && s[n] != '(' {
+		if len(behind) == 0 || word == "order" && !bytes.EqualFold(behind[:min(len(behind), 3)], []byte("by ")) || n < len(s) && s[n] != ' ' && s[n] != '(' {
 			return 0
 		}
 	case "and", "or":
