@@ -27,8 +27,8 @@ var cardCommand = cli.Command{
 	Args:  "REF",
 	Short: "describe a release: model card, bill of materials, dataset description",
 	Long: `
-Makes a document from the release itself, the same bytes for the same release
-anywhere: what each model is for and not for, the data by source, figures by
+Makes a document from the release itself, with one version of bhtrain the same
+bytes everywhere: what each model is for and not for, the data by source, figures by
 class, plots. The figures are those that the release states; whether it may be
 trusted is for 'bhverify release' to say, and 'bhverify rebuild' computes the
 figures again.

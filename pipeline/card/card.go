@@ -4,8 +4,9 @@
 //
 // Each is a function of the bytes it describes. No clock, host or network
 // plays a part and no number is a float, so anyone can make the same bytes
-// again, on any machine, from any copy of the release. The figures are those
-// that release.json states: a card shows them and a rebuild checks them.
+// again with this version of the package, on any machine, from any copy of the
+// release. The figures are those that release.json states: a card shows them
+// and a rebuild checks them.
 package card
 
 import (
