@@ -276,9 +276,18 @@ func (s *Scorer) crossOut(dst []int32, x []float32, out []uint16) {
 		if c.missingLeft && v != v {
 			continue
 		}
+		// Comparisons are never true of NaN, so that all its splits fail.
+		for len(run) >= 4 && !(v <= run[3].threshold) {
+			a, b, c, d := run[0], run[1], run[2], run[3]
+			out[a.tree] |= a.out
+			out[b.tree] |= b.out
+			out[c.tree] |= c.out
+			out[d.tree] |= d.out
+			run = run[4:]
+		}
 		for k := range run {
 			m := &run[k]
-			if v <= m.threshold { // never true of NaN
+			if v <= m.threshold {
 				break
 			}
 			out[m.tree] |= m.out
