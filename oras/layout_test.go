@@ -190,9 +190,13 @@ func TestReadersNeedNoLock(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for i, w := range []Store{s, other} {
+		tag := ""
+		if i == 0 { // two that moved one tag would find each other out when they read it back
+			tag = ProvenanceTag(a.Digest)
+		}
 		wg.Go(func() {
 			for n := range 10 {
-				attach(t, w, a.Descriptor(), fmt.Sprint(i, n), ProvenanceTag(a.Digest))
+				attach(t, w, a.Descriptor(), fmt.Sprint(i, n), tag)
 			}
 		})
 	}
