@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
@@ -30,7 +31,7 @@ func benchmark(b *testing.B, records []record.Record) {
 	for i := range records {
 		e.Vector(v, &records[i], t)
 	}
-	testkit.Latency(b, func(i int) {
+	testkit.Latency(b, time.Now, func(i int) {
 		r := &records[i%len(records)]
 		r.Time += int64(i) * 1000
 		e.Vector(v, r, t)

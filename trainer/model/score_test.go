@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
@@ -444,7 +445,7 @@ func BenchmarkEnsemble(b *testing.B) {
 		splits, _ := e.Nodes()
 		rows, sums := benchmarkRows(s.dim), make([]int32, s.targets)
 		b.Run(fmt.Sprintf("splits=%d/depth=%d/targets=%d", splits, s.depth, s.targets), func(b *testing.B) {
-			testkit.Latency(b, func(i int) { scorer.Sums(sums, rows[i%len(rows)]) })
+			testkit.Latency(b, time.Now, func(i int) { scorer.Sums(sums, rows[i%len(rows)]) })
 		})
 	}
 }
@@ -465,7 +466,7 @@ func BenchmarkSet(b *testing.B) {
 	rows := benchmarkRows(256)
 	var out Scores
 	set.Score(rows[0], &out)
-	testkit.Latency(b, func(i int) { set.Score(rows[i%len(rows)], &out) })
+	testkit.Latency(b, time.Now, func(i int) { set.Score(rows[i%len(rows)], &out) })
 	b.ReportMetric(float64(total), "bytes")
 }
 
