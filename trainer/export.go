@@ -28,8 +28,8 @@ type MatrixColumn struct {
 // rowColumns stand before the features.
 var rowColumns = []MatrixColumn{
 	{Name: "exploit", Type: dataset.ExportInt64, Doc: "EDB id of an exploit; 0 for a record."},
-	{Name: "record", Type: dataset.ExportInt64, Doc: "Position among the records of the snapshot, from 0; -1 for an exploit."},
-	{Name: "source", Type: dataset.ExportUtf8, Doc: "What the row was read as: exploitdb or the kind of a record."},
+	{Name: "record", Type: dataset.ExportInt64, Doc: "Position among the records of the snapshot, or number of a row of ordinary traffic, from 0; -1 for an exploit."},
+	{Name: "source", Type: dataset.ExportUtf8, Doc: "What the row was read as: exploitdb, the kind of a record or ordinary."},
 	{Name: "part", Type: dataset.ExportUtf8, Doc: "training, validation or test."},
 	{Name: "weight", Type: dataset.ExportInt32, Doc: "How much the row counts in training, in 4096ths."},
 	{Name: "class", Type: dataset.ExportUtf8, Doc: "Class of the attack, or benign; empty for a row that trains reputation alone."},
@@ -80,7 +80,7 @@ func MatrixColumnsCSV() []byte {
 
 // record returns the position that an exported row shows.
 func (r *Row) record() int64 {
-	if r.Exploit != 0 {
+	if r.isTitle() {
 		return -1
 	}
 	return r.Record

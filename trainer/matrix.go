@@ -24,21 +24,23 @@ const (
 	droppedWindow     = "outside the window"
 	droppedLater      = "later than the as-of time"
 	droppedCap        = "over max_rows"
+	droppedQuiet      = "a request of an exploit that shows no sign of an attack"
 )
 
 // ExploitSource is the name of exploits among the sources of a matrix.
 const ExploitSource = string(dataset.ExploitDB)
 
 // sources are the names of where rows come from, in the order in which they
-// are listed: exploits, then the kinds of records.
+// are listed: exploits, then the kinds of records and ordinary traffic.
 var sources = []string{
 	ExploitSource, string(record.Access), string(record.Attacks), string(record.Cowrie), string(record.Honeypot),
-	string(record.Labelled), string(record.Requests), string(record.SSHD),
-	string(record.Targets), string(record.Targets),
+	string(record.Labelled), OrdinarySource, string(record.Requests), string(record.SSHD),
+	string(record.Targets),
 }
 
 // Matrix is what models are fitted on: one row for each exploit and record of
-// a snapshot that a recipe uses, exploits first, each in canonical order.
+// a snapshot that a recipe uses, exploits first, each in canonical order, then
+// the rows of ordinary traffic that the recipe asks for.
 type Matrix struct {
 	Dim     int       // columns, feature.Dim
 	X       []float32 // row-major, Dim a row
@@ -53,7 +55,7 @@ type Matrix struct {
 // Row is one row of a matrix beside its features.
 type Row struct {
 	Exploit int64 // EDB id, or 0 for a record
-	Record  int64 // position in the snapshot's records, from 0; 0 for an exploit
+	Record  int64 // position in the snapshot's records, from 0, or number of Ordinary's row; 0 for an exploit
 	Weight  int32 // 1 to 4096, of which 4096 counts 1
 	Source  uint8
 	Part    Part
@@ -110,12 +112,20 @@ func BuildMatrix(ctx context.Context, s *dataset.Snapshot, r Recipe, opt Options
 		return nil, err
 	}
 	c := &collector{recipe: r, names: Classes(), exploitClass: map[int64]int8{}}
+	plain, err := feature.DefaultConfig().Marshal()
+	if err != nil {
+		return nil, err
+	}
+	if c.plain, err = feature.New(plain); err != nil {
+		return nil, err
+	}
+	c.vector = make([]float32, feature.Dim)
 	if err := c.read(ctx, s, opt); err != nil {
 		return nil, err
 	}
 	c.weigh()
 	m := c.matrix()
-	if len(m.Rows) == 0 {
+	if !slices.ContainsFunc(m.Rows, func(r Row) bool { return !r.made() }) {
 		return nil, fmt.Errorf("%w: none of %d exploits and %d records can be used%s", ErrTooFew, m.Count.Exploits, m.Count.Records, reasons(m.Count.Dropped))
 	}
 	manifest := s.Manifest()
@@ -136,6 +146,8 @@ type collector struct {
 	rows         []candidateRow
 	titles       []feature.Title // of the exploits in rows, in their order
 	exploitClass map[int64]int8
+	plain        *feature.Extractor // without a lexicon
+	vector       []float32
 	sites        []string // by number, 0 is "" (files)
 	newest       int64
 	count        Counts
@@ -193,6 +205,11 @@ func (c *collector) read(ctx context.Context, s *dataset.Snapshot, opt Options) 
 		class, level := int8(match.Class), r.Level
 		if class < 0 && r.Label == "" && r.Exploit != 0 {
 			if k, ok := c.exploitClass[r.Exploit]; ok {
+				if c.quiet(r) {
+					c.cover(&covered[source], -1)
+					c.drop(droppedQuiet, 1)
+					continue
+				}
 				class = k
 			}
 		}
@@ -222,6 +239,14 @@ func (c *collector) read(ctx context.Context, s *dataset.Snapshot, opt Options) 
 		row.site = int32(len(c.sites) - 1)
 		c.rows = append(c.rows, row)
 	}
+	benign := int8(slices.Index(c.names, classBenign))
+	for i := range int64(len(c.rows)) * c.recipe.OrdinaryPPM / 1_000_000 {
+		row := candidateRow{class: benign, time: record.NoTime}
+		row.Record, row.Source, row.Bad = i, ordinaryAt, -1
+		row.Part = c.recipe.Split.part(splitKey{text: c.recipe.ordinary(i).Payload})
+		c.cover(&covered[ordinaryAt], int(benign))
+		c.rows = append(c.rows, row)
+	}
 	for i, v := range covered {
 		if v.Rows > 0 {
 			v.Source = sources[i]
@@ -229,6 +254,51 @@ func (c *collector) read(ctx context.Context, s *dataset.Snapshot, opt Options) 
 		}
 	}
 	return nil
+}
+
+// ordinaryAt is the number of OrdinarySource in sources.
+var ordinaryAt = uint8(slices.Index(sources, OrdinarySource))
+
+// made says whether the row is ordinary traffic that no site recorded.
+func (r *Row) made() bool { return r.Source == ordinaryAt }
+
+// isTitle says whether the row is the title of an exploit.
+func (r *Row) isTitle() bool { return r.Exploit != 0 }
+
+// ordinary makes row i of the recipe's ordinary traffic.
+func (r *Recipe) ordinary(i int64) record.Record { return Ordinary(r.Seed, i) }
+
+// asked returns what a server would have recorded of r. Texts of exploits write
+// whole addresses where a server sees a path; models would learn that a scheme
+// and a host are the attack. r itself is returned when it is no such request.
+func asked(r *record.Record) *record.Record {
+	if r.Kind != record.Requests {
+		return r
+	}
+	_, rest, ok := strings.Cut(r.Payload, "://")
+	scheme := r.Payload[:len(r.Payload)-len(rest)]
+	if !ok || !strings.EqualFold(scheme, "http://") && !strings.EqualFold(scheme, "https://") {
+		return r
+	}
+	path := strings.IndexAny(rest, "/?#")
+	seen := *r
+	switch {
+	case path < 0:
+		seen.Payload = "/"
+	case rest[path] == '/':
+		seen.Payload = rest[path:]
+	default:
+		seen.Payload = "/" + rest[path:]
+	}
+	return &seen
+}
+
+// quiet says whether a request taken from the text of an exploit is one that
+// anybody might send. Such texts also link to vendors, demonstrations and
+// harmless pages of the product.
+func (c *collector) quiet(r *record.Record) bool {
+	c.plain.Vector(c.vector, asked(r), nil)
+	return !feature.Signs(c.vector)
 }
 
 func (c *collector) cover(v *Covered, class int) {
@@ -378,6 +448,11 @@ func (m *Matrix) extract(ctx context.Context, s *dataset.Snapshot, titles []feat
 		return fmt.Errorf("feature configuration: %w", err)
 	}
 	m.X = make([]float32, len(m.Rows)*m.Dim)
+	last := len(m.Rows) // record
+	for ; last > 0 && m.Rows[last-1].made(); last-- {
+		r := m.Recipe.ordinary(m.Rows[last-1].Record)
+		x.Vector(m.row(int32(last-1)), &r, nil)
+	}
 	var recordsErr error
 	parallel(opt.workers(), 2, func(_, half int) {
 		if half == 1 {
@@ -386,12 +461,12 @@ func (m *Matrix) extract(ctx context.Context, s *dataset.Snapshot, titles []feat
 			}
 			return
 		}
-		recordsErr = m.extractRecords(ctx, s, x, len(titles), opt)
+		recordsErr = m.extractRecords(ctx, s, x, len(titles), last, opt)
 	})
 	return recordsErr
 }
 
-func (m *Matrix) extractRecords(ctx context.Context, s *dataset.Snapshot, x *feature.Extractor, next int, opt Options) error {
+func (m *Matrix) extractRecords(ctx context.Context, s *dataset.Snapshot, x *feature.Extractor, next, end int, opt Options) error {
 	tracker := feature.NewTracker(m.Config)
 	spare := make([]float32, m.Dim)
 	at := int64(-1)
@@ -402,14 +477,14 @@ func (m *Matrix) extractRecords(ctx context.Context, s *dataset.Snapshot, x *fea
 		at++
 		opt.progress("features", at+1, m.Count.Records)
 		dst := spare
-		if next < len(m.Rows) && m.Rows[next].Record == at {
+		if next < end && m.Rows[next].Record == at {
 			dst = m.row(int32(next))
 			next++
 		}
-		x.Vector(dst, r, tracker)
+		x.Vector(dst, asked(r), tracker)
 	}
-	if next != len(m.Rows) {
-		return fmt.Errorf("reading records: %d of %d rows came again", next, len(m.Rows))
+	if next != end {
+		return fmt.Errorf("reading records: %d of %d rows came again", next, end)
 	}
 	return nil
 }

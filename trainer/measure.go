@@ -94,7 +94,7 @@ type DataMetrics struct {
 // SourceData counts the rows of one source.
 type SourceData struct {
 	Source     string   `json:"source"`
-	Rows       int64    `json:"rows"`       // in the snapshot
+	Rows       int64    `json:"rows"`       // in the snapshot, or made as ordinary traffic
 	Unlabelled int64    `json:"unlabelled"` // of them, without a class
 	Other      int64    `json:"other"`      // of them, recognised as attacks of no known kind
 	Parts      [3]int64 `json:"parts"`      // rows used for training, validation, test
@@ -369,7 +369,7 @@ func (o *outcomes) anomaly(out *AnomalyMetrics) {
 	var ranking []scored
 	for i, r := range o.rows {
 		row := &o.m.Rows[r]
-		if row.Part != Test || row.Class < 0 || row.Exploit != 0 {
+		if row.Part != Test || row.Class < 0 || row.isTitle() || row.made() {
 			continue
 		}
 		benign := o.m.isBenignRecord(row)

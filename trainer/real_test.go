@@ -23,6 +23,8 @@ func realSnapshot(t testing.TB) *dataset.Snapshot {
 		{"attacks", "attack-records/peer_threats.json", ""},
 		{"access", "http-attacks/access-2004.log", ",class=benign"},
 		{"sshd", "auth/auth.log", ",year=2017"},
+		{"requests", "exploitdb/poc-requests.jsonl.gz", ""},
+		{"targets", "http-attacks/scanner-queries.txt", ",class=scanner"},
 	} {
 		input, err := dataset.ParseInput(in[0], testkit.Data(t, in[1])+in[2])
 		if err != nil {
@@ -60,6 +62,9 @@ func TestRealDataMakesFourUsableModels(t *testing.T) {
 	t.Logf("%+v", res.Summary.Counts)
 	m := res.Summary.Metrics
 	for i, c := range m.Classifier.Classes {
+		if res.Summary.Classes[i].Parts[Training] >= 50 && c.Rows > 0 && c.RecallPPM == 0 {
+			t.Errorf("no row of class %s is recognised", c.Class)
+		}
 		t.Logf("%-22s %5d rows, precision %7d recall %7d F1 %7d AUC %7d; training %v from %v", c.Class, c.Rows,
 			c.PrecisionPPM, c.RecallPPM, c.F1PPM, c.AUCPPM, res.Summary.Classes[i].Parts[Training], res.Summary.Classes[i].Sources)
 	}
@@ -67,6 +72,9 @@ func TestRealDataMakesFourUsableModels(t *testing.T) {
 		t.Logf("%+v", c)
 		if c.Source == string(record.Labelled) && (c.AccuracyPPM < 990_000 || c.DetectedPPM < 985_000 || c.FalseAlarmPPM > 5000) {
 			t.Errorf("request parameters: %+v", c)
+		}
+		if c.Source == OrdinarySource && c.FalseAlarmPPM > 30_000 {
+			t.Errorf("ordinary traffic: %+v", c)
 		}
 	}
 	t.Logf("macro-F1 %d, attack AUC %d, calibration error %d, %d rounds; anomaly %+v; reputation %+v", m.Classifier.MacroF1PPM,

@@ -15,6 +15,7 @@ import (
 
 // TestRequestsHaveTheClassAndPartOfTheirExploit beside rows that name an
 // exploit the snapshot does not hold, that have a class of their own, or none.
+// Those that could be anybody's are left out.
 func TestRequestsHaveTheClassAndPartOfTheirExploit(t *testing.T) {
 	dir := t.TempDir()
 	input := func(source, name, text, options string) dataset.Input {
@@ -38,7 +39,8 @@ func TestRequestsHaveTheClassAndPartOfTheirExploit(t *testing.T) {
 		}
 		classes[id] = class
 		index += fmt.Sprintf("%d,f,Fenwick Wiki %d - %s,2020-02-03,a,php,webapps,0\n", id, id, flaw)
-		fmt.Fprintf(&requests, `{"edb_id":%d,"method":"GET","url":"/own?n=%d"}`+"\n", id, id)
+		fmt.Fprintf(&requests, `{"edb_id":%d,"method":"GET","url":"/own?n=%d'"}`+"\n", id, id)
+		fmt.Fprintf(&requests, `{"edb_id":%d,"method":"GET","url":"/harmless?n=%d"}`+"\n", id, id)
 	}
 	for id := 61; id <= 67; id++ {
 		fmt.Fprintf(&requests, `{"edb_id":%d,"method":"GET","url":"/orphan?n=%d"}`+"\n", id, id)
@@ -93,18 +95,21 @@ func TestRequestsHaveTheClassAndPartOfTheirExploit(t *testing.T) {
 			t.Errorf("%s: part %s, its exploit is in %s", r.Payload, row.Part, part)
 		}
 	}
-	if fmt.Sprint(seen) != "map[/labelled:1 /list:3 /orphan:7 /own:60 /scan:2]" {
+	if fmt.Sprint(seen) != "map[/harmless:60 /labelled:1 /list:3 /orphan:7 /own:60 /scan:2]" {
 		t.Errorf("the snapshot holds %v", seen)
 	}
-	for _, want := range []Covered{{Source: "requests", Rows: 68, Unlabelled: 7}, {Source: "targets", Rows: 5, Unlabelled: 3}} {
+	for _, want := range []Covered{{Source: "requests", Rows: 128, Unlabelled: 67}, {Source: "targets", Rows: 5, Unlabelled: 3}} {
 		if !slices.Contains(m.Count.Coverage, want) {
 			t.Errorf("coverage %+v lacks %+v", m.Count.Coverage, want)
 		}
 	}
-	dropped := int64(0)
+	dropped, quiet := int64(0), int64(0)
 	for _, d := range m.Count.Dropped {
 		if d.Reason == droppedUnlabelled {
 			dropped = d.Rows
+		}
+		if d.Reason == droppedQuiet {
+			quiet = d.Rows
 		}
 	}
 	bare, err := BuildMatrix(context.Background(), snapshotOf(t, sampleInputs(t)), DefaultRecipe(), Options{})
@@ -116,7 +121,29 @@ func TestRequestsHaveTheClassAndPartOfTheirExploit(t *testing.T) {
 			dropped -= d.Rows
 		}
 	}
-	if dropped != 10 {
-		t.Errorf("%d more rows are counted as unlabelled, want 10", dropped)
+	if dropped != 10 || quiet != 60 {
+		t.Errorf("%d more rows are counted as unlabelled, want 10, and %d as without a sign, want 60", dropped, quiet)
+	}
+}
+
+func TestRequestsOfExploitsAreSeenAsServersSeeThem(t *testing.T) {
+	for _, c := range []struct {
+		kind    record.Kind
+		payload string
+		want    string
+	}{
+		{record.Requests, "http://www.example.com/a.php?id='", "/a.php?id='"},
+		{record.Requests, "HTTPS://[path]:8443/x", "/x"},
+		{record.Requests, "http://host?q=//a/b", "/?q=//a/b"},
+		{record.Requests, "http://host", "/"},
+		{record.Requests, "/go?to=http://host/a", "/go?to=http://host/a"},
+		{record.Requests, "ftp://host/a", "ftp://host/a"},
+		{record.Access, "http://proxied.example.com/a", "http://proxied.example.com/a"},
+	} {
+		r := record.Record{Kind: c.kind, Payload: c.payload, Method: "GET"}
+		got := asked(&r)
+		if got.Payload != c.want || got.Method != "GET" || r.Payload != c.payload {
+			t.Errorf("%s %q is seen as %q, want %q", c.kind, c.payload, got.Payload, c.want)
+		}
 	}
 }

@@ -115,7 +115,7 @@ func (m *Matrix) enough() error {
 	var side [2]int64
 	for i := range m.Rows {
 		row := &m.Rows[i]
-		if row.Class >= 0 {
+		if row.Class >= 0 && !row.made() {
 			labelled++
 			if row.Part == Training {
 				perClass[row.Class]++
@@ -158,7 +158,7 @@ func (m *Matrix) enough() error {
 }
 
 func (m *Matrix) isBenignRecord(r *Row) bool {
-	return r.Exploit == 0 && r.Class >= 0 && m.Classes[r.Class] == classBenign
+	return !r.isTitle() && !r.made() && r.Class >= 0 && m.Classes[r.Class] == classBenign
 }
 
 // where returns the rows for which keep is true, ascending.
@@ -311,6 +311,20 @@ func (t *trainer) pick(rows []int32, columns []int, maxBins int, like *bins, lab
 	return s
 }
 
+// lighten makes rows that are titles of exploits count ppm parts in a million
+// of what they weigh, at least 1. Titles are prose about attacks, not attacks:
+// with the weight of records they teach that prose is an attack. rows are those
+// of s.
+func (t *trainer) lighten(s samples, rows []int32, ppm int64) samples {
+	s.weights = slices.Clone(s.weights)
+	for i, r := range rows {
+		if t.m.Rows[r].isTitle() {
+			s.weights[i] = int32(max(1, int64(s.weights[i])*ppm/1_000_000))
+		}
+	}
+	return s
+}
+
 func (s samples) balanced(classes int, p BoostParams) samples {
 	s.weights = balance(s.weights, s.labels, classes, p.BalancePPM, p.BalanceLimitMilli)
 	return s
@@ -337,6 +351,7 @@ func (t *trainer) classifier(ctx context.Context) error {
 	train := m.where(func(r *Row) bool { return r.Class >= 0 && r.Part == Training })
 	valid := m.where(func(r *Row) bool { return r.Class >= 0 && r.Part == Validation })
 	label := func(r *Row) uint8 { return uint8(r.Class) }
+	light := func(s samples, rows []int32) samples { return t.lighten(s, rows, m.Recipe.TitlePPM) }
 	f := form{columns: columns, dim: m.Dim, transform: model.Softmax, classes: m.Classes}
 	var sum *additive
 	var plain samples
@@ -346,7 +361,7 @@ func (t *trainer) classifier(ctx context.Context) error {
 		plain = t.pick(valid, columns, p.MaxBins, s.bins, label)
 		f.thresholds, maxBytes = s.bins.thresholds, p.MaxBytes
 		var err error
-		sum, err = boost(ctx, *p, m.Recipe.Seed, "classifier", s.balanced(classes, *p), plain.balanced(classes, *p), classes, workers, within(p.MaxBytes), t.opt.rounds("classifier"))
+		sum, err = boost(ctx, *p, m.Recipe.Seed, "classifier", light(s, train).balanced(classes, *p), light(plain, valid).balanced(classes, *p), classes, workers, within(p.MaxBytes), t.opt.rounds("classifier"))
 		if err != nil {
 			return fmt.Errorf("classifier: %w", err)
 		}
@@ -355,7 +370,7 @@ func (t *trainer) classifier(ctx context.Context) error {
 		s := t.pick(train, columns, p.MaxBins, nil, label)
 		plain = t.pick(valid, columns, p.MaxBins, s.bins, label)
 		f.thresholds, maxBytes = s.bins.thresholds, p.MaxBytes
-		trees, err := growForest(ctx, *p, m.Recipe.Seed, "classifier", s, classes, workers, t.opt.rounds("classifier"))
+		trees, err := growForest(ctx, *p, m.Recipe.Seed, "classifier", light(s, train), classes, workers, t.opt.rounds("classifier"))
 		if err != nil {
 			return fmt.Errorf("classifier: %w", err)
 		}

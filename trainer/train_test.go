@@ -182,16 +182,25 @@ func TestMatrixIsWhatServingComputes(t *testing.T) {
 	}
 	byRecord := map[int64]int{}
 	exploits := map[int64]int{}
+	v := make([]float32, feature.Dim)
+	made := 0
 	for i, row := range m.Rows {
-		if row.Exploit != 0 {
+		switch {
+		case row.made():
+			made++
+			r := Ordinary(m.Recipe.Seed, row.Record)
+			x.Vector(v, &r, nil)
+			if !slices.Equal(v, m.row(int32(i))) {
+				t.Fatalf("ordinary row %d: another vector", row.Record)
+			}
+		case row.isTitle():
 			exploits[row.Exploit] = i
-		} else {
+		default:
 			byRecord[row.Record] = i
 		}
 	}
 	tracker := feature.NewTracker(m.Config)
-	v := make([]float32, feature.Dim)
-	at, seen := int64(0), 0
+	at, seen := int64(0), made
 	parts := map[string]Part{}
 	for r, err := range s.Records(ctx) {
 		if err != nil {
@@ -237,8 +246,8 @@ func TestMatrixIsWhatServingComputes(t *testing.T) {
 	for _, d := range m.Count.Dropped {
 		dropped += d.Rows
 	}
-	if dropped+m.Count.Used != m.Count.Exploits+m.Count.Records {
-		t.Errorf("%d used and %d dropped of %d", m.Count.Used, dropped, m.Count.Exploits+m.Count.Records)
+	if all := m.Count.Exploits + m.Count.Records + int64(made); dropped+m.Count.Used != all {
+		t.Errorf("%d used and %d dropped of %d", m.Count.Used, dropped, all)
 	}
 }
 

@@ -55,6 +55,7 @@ var mayImport = map[string]string{
 	"internal/targets/exactprobe": "dataset dataset/record dataset/feature trainer trainer/model internal/canon internal/detmath",
 
 	"internal/payloadtest": "dataset/record trainer",
+	"internal/evaluate":    "dataset dataset/feature trainer trainer/model internal/detmath",
 }
 
 const (
@@ -72,7 +73,7 @@ var importers = map[string]string{
 	sigstore:                                 "pipeline verify",
 	"github.com/google/go-containerregistry": "oras",
 	"github.com/CycloneDX":                   "pipeline/card",
-	"github.com/spf13/pflag":                 "internal/cli pipeline/bhtrain verify/bhverify agent/bhagent internal/payloadtest",
+	"github.com/spf13/pflag":                 "internal/cli pipeline/bhtrain verify/bhverify agent/bhagent internal/payloadtest internal/evaluate",
 	"github.com/schollz/progressbar":         "internal/cli",
 	"github.com/transparency-dev/merkle":     "dataset",
 	"math/rand":                              "internal/durable internal/durable/faultfs oras", // names of temporary files

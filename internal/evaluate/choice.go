@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/detmath"
+	"github.com/battle-hardened-ai/bhtrain/trainer"
+)
+
+func choice(ctx context.Context, l *lab) error {
+	fmt.Printf("%-26s %6s %6s %6s %6s %6s %6s %6s %6s  %6s %5s %5s %5s %s\n", "variant", "all", "record", "params", "reqs", "FA par", "FA acc", "FA ord", "recall", "AUC", "ECE", "ECErec", "KiB", "recall 0")
+	for _, v := range variants {
+		if !l.wanted(v.name) {
+			continue
+		}
+		j, err := l.train(ctx, func(m *trainer.Matrix) { classifierOnly(m); v.change(m) })
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.name, err)
+		}
+		all := j.rows(j.in(trainer.Validation))
+		records := j.rows(j.in(trainer.Validation, recordSources...))
+		labelled := j.rows(j.in(trainer.Validation, "labelled"))
+		requests := j.rows(j.in(trainer.Validation, "requests"))
+		fa, _ := j.alarms(labelled)
+		acc, _ := j.alarms(j.rows(j.in(trainer.Validation, "access")))
+		ord, _ := j.alarms(j.rows(j.in(trainer.Validation, "ordinary")))
+		_, rec := j.alarms(j.rows(j.in(trainer.Validation, "labelled", "requests", "targets")))
+		fmt.Printf("%-26s %6.4f %6.4f %6.4f %6.4f %6.4f %6.4f %6.4f %6.4f  %6.4f %5.3f %5.3f %5.1f %v\n", v.name, j.macroF1(all), j.macroF1(records), j.macroF1(labelled), j.macroF1(requests), fa, acc, ord, rec, j.auc(records), j.ece(all), j.ece(records), float64(j.size())/1024, j.missed(all))
+	}
+	return nil
+}
+
+var recordSources = []string{"access", "attacks", "cowrie", "honeypot", "labelled", "ordinary", "requests", "sshd", "targets"}
+
+type variant struct {
+	name   string
+	change func(m *trainer.Matrix)
+}
+
+var variants = []variant{
+	{"default", func(*trainer.Matrix) {}},
+	{"titles 1/1", func(m *trainer.Matrix) { m.Recipe.TitlePPM = 1_000_000 }},
+	{"rate .15", func(m *trainer.Matrix) { m.Recipe.Classifier.Boosting.LearningRatePPM = 150_000 }},
+	{"8 leaves", func(m *trainer.Matrix) {
+		m.Recipe.Classifier.Boosting.MaxLeaves, m.Recipe.Classifier.Boosting.Rounds = 8, 120
+	}},
+	{"31 leaves", func(m *trainer.Matrix) {
+		m.Recipe.Classifier.Boosting.MaxLeaves, m.Recipe.Classifier.Boosting.MaxDepth = 31, 12
+	}},
+	{"titles 1/32", func(m *trainer.Matrix) { m.Recipe.TitlePPM = 31_250 }},
+	{"titles 1/128", func(m *trainer.Matrix) { m.Recipe.TitlePPM = 7800 }},
+	{"titles 1/1000", func(m *trainer.Matrix) { m.Recipe.TitlePPM = 1000 }},
+	{"balance .5", func(m *trainer.Matrix) { m.Recipe.Classifier.Boosting.BalancePPM = 500_000 }},
+	{"balance 0", func(m *trainer.Matrix) { m.Recipe.Classifier.Boosting.BalancePPM = 0 }},
+	{"balance .75", func(m *trainer.Matrix) { m.Recipe.Classifier.Boosting.BalancePPM = 750_000 }},
+	{"forest", func(m *trainer.Matrix) {
+		m.Recipe.Classifier.Boosting = nil
+		m.Recipe.Classifier.Forest = &trainer.ForestParams{Trees: 40, MaxDepth: 20, MaxLeaves: 400, MaxBins: 255, MinSplit: 5, MinRows: 2, MaxBytes: 135 << 10}
+	}},
+}
+
+// hold takes sources out of training and validation: their rows are tested.
+func hold(m *trainer.Matrix, names ...string) {
+	for i := range m.Rows {
+		for _, n := range names {
+			if m.Sources[m.Rows[i].Source] == n {
+				m.Rows[i].Part = trainer.Test
+			}
+		}
+	}
+}
+
+func lighten(m *trainer.Matrix, by int32, names ...string) {
+	for i := range m.Rows {
+		for _, n := range names {
+			if m.Sources[m.Rows[i].Source] == n {
+				m.Rows[i].Weight = max(1, m.Rows[i].Weight/by)
+			}
+		}
+	}
+}
+
+// reputation compares hyper-parameters of ip_reputation on validation rows.
+func reputation(ctx context.Context, l *lab) error {
+	fmt.Printf("%-26s %6s %6s %8s\n", "variant", "AUC", "ECE", "log loss")
+	for _, v := range []struct {
+		name   string
+		change func(p *trainer.BoostParams)
+	}{
+		{"default", func(*trainer.BoostParams) {}},
+		{"balance 0", func(p *trainer.BoostParams) { p.BalancePPM = 0 }},
+		{"balance .5", func(p *trainer.BoostParams) { p.BalancePPM = 500_000 }},
+		{"8 leaves", func(p *trainer.BoostParams) { p.MaxLeaves = 8 }},
+		{"4 leaves", func(p *trainer.BoostParams) { p.MaxLeaves = 4 }},
+		{"50 rows a leaf", func(p *trainer.BoostParams) { p.MinRows = 50 }},
+		{"l2 20", func(p *trainer.BoostParams) { p.L2Milli = 20_000 }},
+		{"half of the columns", func(p *trainer.BoostParams) { p.ColumnsPPM = 500_000 }},
+	} {
+		if !l.wanted(v.name) {
+			continue
+		}
+		j, err := l.train(ctx, func(m *trainer.Matrix) {
+			m.Recipe.Anomaly.Trees, m.Recipe.Classifier = 1, trainer.Classifier{Forest: &trainer.ForestParams{Trees: 1, MaxDepth: 2, MaxLeaves: 2, MaxBins: 2, MinSplit: 100, MinRows: 50, MaxBytes: 135 << 10}}
+			v.change(&m.Recipe.Reputation)
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.name, err)
+		}
+		var list []scored
+		var c calibration
+		loss := 0.0
+		for i := range j.m.Rows {
+			if r := &j.m.Rows[i]; r.Part == trainer.Validation && r.Bad >= 0 {
+				p := j.bad[i]
+				list = append(list, scored{p, r.Bad == 1})
+				c.add(max(p, 1-p), (p >= 0.5) == (r.Bad == 1))
+				if r.Bad == 0 {
+					p = 1 - p
+				}
+				loss -= detmath.Log(max(p, 1e-7))
+			}
+		}
+		fmt.Printf("%-26s %6.4f %6.4f %8.4f\n", v.name, area(list), c.error(), loss/float64(len(list)))
+	}
+	return nil
+}
