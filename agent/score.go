@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -62,20 +63,22 @@ func (x *Session) Score(r *record.Record) *model.Scores {
 // Finding is one line of output. Exactly one of Class, Skipped and Error is
 // set.
 type Finding struct {
-	Line          int64          `json:"line"` // of the input, from 1
-	Class         string         `json:"class,omitzero"`
-	Probabilities jsontext.Value `json:"probabilities,omitzero"` // class to probability, 0 to 1, in the order of the classes
-	Anomaly       *Anomaly       `json:"anomaly,omitzero"`
-	Reputation    jsontext.Value `json:"reputation,omitzero"`        // 0 to 1, the probability that the address is bad, or null
+	Line          int64          `json:"line"`                       // of the input, from 1
+	Time          string         `json:"time,omitzero"`              // of the record, RFC 3339 in UTC; absent when undated
+	Address       string         `json:"address,omitzero"`           // of the record, in the form that the release was trained on
+	Class         string         `json:"class,omitzero"`             // the most probable
+	Probabilities jsontext.Value `json:"probabilities,omitzero"`     // class to probability, 0 to 1, in the order of the classes
+	Anomaly       *Judgement     `json:"anomaly,omitzero"`           // higher is stranger
+	Reputation    jsontext.Value `json:"reputation,omitzero"`        // a Judgement, higher is worse, or null
 	Reason        string         `json:"reputation_reason,omitzero"` // why Reputation is null
 	Skipped       string         `json:"skipped,omitzero"`           // well-formed, but no network event: why
 	Error         string         `json:"error,omitzero"`             // not a record: why
 	Release       canon.Digest   `json:"release"`
 }
 
-// Anomaly is what the anomaly detector says: the score, 0 to 1, higher is
-// stranger, and whether it is an alarm.
-type Anomaly struct {
+// Judgement is a score from 0 to 1, and whether it reaches the threshold of
+// the release.
+type Judgement struct {
 	Score float32 `json:"score"`
 	Flag  bool    `json:"flag"`
 }
@@ -87,10 +90,13 @@ type Count struct {
 
 // Stream reads rows of the given kind and writes one JSON line for each, in
 // their order, with one fresh session for all. A bad row gives a line with an
-// error and the rest goes on. Memory is bounded by the length of a row.
+// error and the rest goes on. Memory is bounded by the length of a row. What is
+// scored is written out before more input is waited for, so the end of a log
+// that grows can be followed.
 //
 // An error means that the input could not be read further, the output not be
-// written, or ctx ended; the lines before it are written.
+// written, or ctx ended, also while waiting for input; the lines before it are
+// written. After ctx ended, in may still be in use by one last Read.
 func (s *Scorer) Stream(ctx context.Context, in io.Reader, out io.Writer, kind record.Kind, opt record.Options) (Count, error) {
 	var n Count
 	opt.Privacy = s.privacy
@@ -107,7 +113,7 @@ func (s *Scorer) Stream(ctx context.Context, in io.Reader, out io.Writer, kind r
 			broken = err
 		}
 	}
-	rd, err := record.NewReader(in, kind, opt)
+	rd, err := record.NewReader(&waiting{ctx, in, w, make([]byte, 1<<16)}, kind, opt)
 	if err != nil {
 		return n, err
 	}
@@ -139,9 +145,36 @@ func (s *Scorer) Stream(ctx context.Context, in io.Reader, out io.Writer, kind r
 		if err := write(&f); err != nil {
 			return n, err
 		}
-		if err := ctx.Err(); err != nil {
-			return n, errors.Join(w.Flush(), err)
-		}
+	}
+}
+
+// waiting is an input that writes out what there is before it waits for more,
+// and that stops waiting when ctx ends.
+type waiting struct {
+	ctx context.Context
+	in  io.Reader
+	out *bufio.Writer
+	buf []byte
+}
+
+func (r *waiting) Read(p []byte) (int, error) {
+	if err := r.out.Flush(); err != nil {
+		return 0, err
+	}
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := r.in.Read(r.buf[:min(len(p), len(r.buf))])
+		done <- result{n, err}
+	}()
+	select {
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err() // buf belongs to the Read that is left behind
+	case got := <-done:
+		return copy(p, r.buf[:got.n]), got.err
 	}
 }
 
@@ -150,10 +183,14 @@ func (x *Session) finding(f *Finding, r *record.Record) {
 	scores := x.Score(r)
 	classes := x.s.set.Classes()
 	*f = Finding{
+		Address:       r.Address,
 		Class:         classes[scores.Class],
 		Probabilities: f.Probabilities[:0],
-		Anomaly:       &Anomaly{scores.Anomaly, scores.Flag},
+		Anomaly:       &Judgement{scores.Anomaly, scores.Flag},
 		Reputation:    f.Reputation[:0],
+	}
+	if r.Time != record.NoTime {
+		f.Time = time.UnixMicro(r.Time).UTC().Format(time.RFC3339Nano)
 	}
 	b := append(f.Probabilities, '{')
 	for i, name := range classes {
@@ -170,7 +207,9 @@ func (x *Session) finding(f *Finding, r *record.Record) {
 	case r.Time == record.NoTime:
 		f.Reputation, f.Reason = append(f.Reputation, "null"...), "the record has no time"
 	default:
-		f.Reputation = appendFloat(f.Reputation, scores.Reputation)
+		b := appendFloat(append(f.Reputation, `{"score":`...), scores.Reputation)
+		b = strconv.AppendBool(append(b, `,"flag":`...), scores.Bad)
+		f.Reputation = append(b, '}')
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 )
@@ -37,7 +38,8 @@ type CopyReport struct {
 // stands under the tag of a statement must be one that can be copied: without
 // it the release would arrive unsigned, so that fails before the tags of opt are
 // set.
-// Another release with that number in dst is ErrExists.
+// Another release with that number in dst is ErrExists, and so is a tag of opt
+// that belongs to something else by its form.
 func Copy(ctx context.Context, dst, src Store, d canon.Digest, opt CopyOptions) (*CopyReport, error) {
 	a, err := Pull(ctx, src, d)
 	if err != nil {
@@ -45,6 +47,11 @@ func Copy(ctx context.Context, dst, src Store, d canon.Digest, opt CopyOptions) 
 	}
 	if err := tagFree(ctx, dst, ReleaseTag(a.Release.Number), a.Digest); err != nil {
 		return nil, err
+	}
+	for _, tag := range opt.Tags {
+		if ownTag.MatchString(tag) && tag != ReleaseTag(a.Release.Number) {
+			return nil, fmt.Errorf("%s: tag %s %w for something else: this is release %d, choose another tag", dst, tag, ErrExists, a.Release.Number)
+		}
 	}
 	report := &CopyReport{Complete: true}
 	if !opt.WithoutDataset {
@@ -69,6 +76,9 @@ func Copy(ctx context.Context, dst, src Store, d canon.Digest, opt CopyOptions) 
 	}
 	return report, nil
 }
+
+// ownTag is the form of the tags that stand for one thing only.
+var ownTag = regexp.MustCompile(`^(release-[0-9]+|dataset-[0-9a-f]{64}|sha256-[0-9a-f]{64}(\..*)?)$`)
 
 // copyDataset copies the artifact of the dataset with digest snapshot, and
 // returns the digest of its manifest.

@@ -59,7 +59,7 @@ func Push(ctx context.Context, from, to oras.Ref, opt oras.Options) (*Pushed, er
 	at := to.Place()
 	at.Digest = d.Digest
 	return &Pushed{
-		Reference: at.String(), Digest: d.Digest, Tags: tags,
+		Reference: at.String(), Digest: d.Digest, Tags: append([]string{}, tags...),
 		Referrers: rep.Referrers, Skipped: rep.Skipped, Complete: rep.Complete,
 	}, nil
 }

@@ -303,11 +303,11 @@ func (p Plan) existing(ctx context.Context, r *Report) error {
 	have, err := store.Resolve(ctx, oras.ReleaseTag(p.Release))
 	switch {
 	case errors.Is(err, oras.ErrNotFound):
-		return fmt.Errorf("%w: %s holds other releases but not release %d: name another directory with --out", ErrOutput, p.Out, p.Release)
+		return fmt.Errorf("%w: %s holds other releases but not release %d: name another directory with --out, 'bhtrain push' puts several into one", ErrOutput, p.Out, p.Release)
 	case err != nil:
 		return err
 	case have.Digest != r.Release:
-		return fmt.Errorf("%w: %s holds %s as release %d, this run made %s: name another directory with --out, or another number with --release",
+		return fmt.Errorf("%w: %s holds %s as release %d, this run made %s: name another directory with --out",
 			ErrOutput, p.Out, have.Digest, p.Release, r.Release)
 	}
 	r.Existing = true

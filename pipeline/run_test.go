@@ -268,6 +268,12 @@ func TestPushKeepsDigestAndStatements(t *testing.T) {
 		}
 	}
 
+	// The tag of one release is never given to another.
+	place.Tag = oras.ReleaseTag(5)
+	if _, err := Push(ctx, oras.Ref{Layout: p.Out}, place, oras.Options{}); !errors.Is(err, oras.ErrExists) {
+		t.Errorf("release 1 pushed as %s: %v", place.Tag, err)
+	}
+
 	// A release whose provenance cannot be copied is not made the latest.
 	broken := p
 	broken.Out, broken.Release = filepath.Join(t.TempDir(), "broken"), 9

@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -228,7 +230,12 @@ func TestScoreAnswersEveryRowInOrder(t *testing.T) {
 				Score float64
 				Flag  bool
 			}
-			Reputation *float64
+			Address    string
+			Time       string
+			Reputation *struct {
+				Score float64
+				Flag  bool
+			}
 		}
 		if err := json.Unmarshal([]byte(line), &f); err != nil {
 			t.Fatalf("line %d: %v: %s", i+1, err, line)
@@ -250,15 +257,56 @@ func TestScoreAnswersEveryRowInOrder(t *testing.T) {
 			for _, p := range f.Probabilities {
 				sum += p
 			}
-			if f.Class == "" || f.Anomaly == nil || f.Reputation == nil || sum < 0.999 || sum > 1.001 {
+			if f.Class == "" || f.Anomaly == nil || f.Reputation == nil || f.Address == "" || f.Time == "" || sum < 0.999 || sum > 1.001 {
 				t.Fatalf("line %d: %s", i+1, line)
 			}
 		}
 	}
 
+	// What is scored is there before the input ends, and an interrupt ends the
+	// waiting for more.
+	u.follow(strings.SplitAfter(in.String(), "\n")[:3])
+
 	// Without an address there is no reputation, and the answer says why.
 	r = u.run([]byte(`{"details":"hello","timestamp":"2026-01-10T08:00:00Z"}`), "bhagent", "score", "--state", "state")
 	if r.code != 0 || !strings.Contains(r.out, `"reputation":null,"reputation_reason":"the record has no address"`) {
 		t.Errorf("%d %s%s", r.code, r.out, r.err)
+	}
+}
+
+// follow feeds lines one by one to a score that is not told of an end, and
+// wants each answered before the next is sent. Then it interrupts it.
+func (u *user) follow(lines []string) {
+	u.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "bhagent"), "score", "--state", "state")
+	cmd.Dir = u.dir
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		u.t.Fatal(err)
+	}
+	answers := bufio.NewReader(out)
+	for i, line := range lines {
+		if _, err := in.Write([]byte(line)); err != nil {
+			u.t.Fatal(err)
+		}
+		answer, err := answers.ReadString('\n')
+		if err != nil || !strings.Contains(answer, fmt.Sprintf(`"line":%d,`, i+1)) {
+			u.t.Errorf("line %d: %v, %q", i+1, err, answer)
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		u.t.Fatal(err)
+	}
+	if err := cmd.Wait(); ctx.Err() != nil || cmd.ProcessState.ExitCode() != 1 {
+		u.t.Errorf("interrupted while waiting: %v", err)
 	}
 }

@@ -181,6 +181,9 @@ bhtrain push registry.example.org/models/web@sha256:… ./mirror`,
 			if !pushed.Complete {
 				c.Log.Warn("the source may have more statements than were copied")
 			}
+			if len(pushed.Tags) == 0 {
+				c.Log.Info("latest stands for a release with a higher number and was left there", "pushed", pushed.Digest.String())
+			}
 			if c.JSON() {
 				return c.WriteJSON(pushed)
 			}
