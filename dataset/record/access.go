@@ -1,16 +1,23 @@
 package record
 
-import "bytes"
+import (
+	"bytes"
+	"net/netip"
+)
 
 // access reads one line of a web server's log:
 //
 //	host ident user [07/Mar/2004:16:05:49 -0800] "request" status bytes "referer" "agent"
 //
 // where the two last are optional and anything behind them is ignored. All
-// but the brackets and quotes may be an attacker's. Escapes that the server
+// but the brackets and quotes may be an attacker's. Apache's vhost_combined has
+// "name:port " of the server before that, which is left out. Escapes that the server
 // made in quoted fields are undone, so that they hold what was sent.
 func (r *Reader) access(row []byte, rec *Record) verdict {
 	host, rest, _ := bytes.Cut(row, []byte{' '})
+	if next, behind, ok := bytes.Cut(rest, []byte{' '}); ok && isServer(host) && isAddress(next) {
+		host, rest = next, behind
+	}
 	head, rest, ok := r.accessTime(rest, rec)
 	if !ok {
 		return bad("not an access log line", "no [day/Month/year:time zone] in it")
@@ -35,6 +42,25 @@ func (r *Reader) access(row []byte, rec *Record) verdict {
 	rec.Protocol = "http"
 	r.requestLine(rec, r.unescape(request))
 	return verdict{}
+}
+
+// isServer reports whether s is a server's name, a colon and its port.
+func isServer(s []byte) bool {
+	i := bytes.LastIndexByte(s, ':')
+	if i <= 0 || isAddress(s) {
+		return false
+	}
+	_, ok := parseNumber(s[i+1:], 65535)
+	return ok
+}
+
+// isAddress reports whether s is an IPv4 or IPv6 address.
+func isAddress(s []byte) bool {
+	if len(s) > 64 || bytes.IndexByte(s, '.') < 0 && bytes.IndexByte(s, ':') < 0 {
+		return false
+	}
+	_, err := netip.ParseAddr(string(s))
+	return err == nil
 }
 
 // accessTime finds the first bracket in s that holds a time, and returns what

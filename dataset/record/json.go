@@ -18,6 +18,7 @@ const (
 	mAgent
 	mAttackerInput
 	mAttackType
+	mBody
 	mDetails
 	mDstIP
 	mDstPort
@@ -27,17 +28,22 @@ const (
 	mEventID
 	mFilename
 	mHoneypotPort
+	mHTTPRequest
 	mInput
 	mIP
 	mIPAddress
 	mKind
 	mLevel
+	mMessage
 	mMethod
 	mOutcome
+	mPath
 	mPayload
 	mPort
 	mProtocol
+	mQuery
 	mReferer
+	mRequest
 	mService
 	mSession
 	mSeverity
@@ -50,6 +56,7 @@ const (
 	mThreatID
 	mThreatType
 	mTime
+	mURI
 	mURL
 	mUser
 	mUsername
@@ -141,14 +148,39 @@ func memberOf(name []byte) member {
 	return mNone
 }
 
+// textOf returns the further names of the text of an attack record. In other
+// formats they mean other things: Cowrie writes passwords into "message".
+func textOf(name []byte) member {
+	switch string(name) {
+	case "body":
+		return mBody
+	case "http_request":
+		return mHTTPRequest
+	case "message":
+		return mMessage
+	case "path":
+		return mPath
+	case "query":
+		return mQuery
+	case "request":
+		return mRequest
+	case "uri":
+		return mURI
+	}
+	return mNone
+}
+
 // object is one parsed JSON object: the scalars of its known members.
 type object struct {
+	attack bool // it is an attack record, whose text has more names
+
 	dec   jsontext.Decoder
 	src   bytes.Buffer
 	arena []byte // unquoted texts and numbers, one behind the other
 	value [members]scalar
 	// what was odd about it
 	twice, typed, surrogate bool
+	unknown                 bool // there are members without a meaning
 }
 
 type scalar struct {
@@ -161,7 +193,7 @@ type scalar struct {
 func (o *object) read(row []byte) verdict {
 	o.value = [members]scalar{}
 	o.arena = o.arena[:0]
-	o.twice, o.typed, o.surrogate = false, false, false
+	o.twice, o.typed, o.surrogate, o.unknown = false, false, false, false
 	o.src = *bytes.NewBuffer(row)
 	d := &o.dec
 	// Invalid UTF-8 here is half a surrogate pair in an escape.
@@ -187,6 +219,7 @@ func (o *object) read(row []byte) verdict {
 		}
 		m := o.member(name)
 		if m == mNone {
+			o.unknown = true
 			if err := d.SkipValue(); err != nil {
 				return badJSON(err)
 			}
@@ -224,12 +257,16 @@ func (o *object) read(row []byte) verdict {
 
 // member returns what a quoted name stands for.
 func (o *object) member(quoted []byte) member {
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		return memberOf(quoted[1 : len(quoted)-1])
-	}
 	from := len(o.arena)
-	o.arena, _ = jsontext.AppendUnquote(o.arena, quoted) // valid: it was just read
-	m := memberOf(o.arena[from:])
+	name := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(quoted, '\\') >= 0 {
+		o.arena, _ = jsontext.AppendUnquote(o.arena, quoted) // valid: it was just read
+		name = o.arena[from:]
+	}
+	m := memberOf(name)
+	if m == mNone && o.attack {
+		m = textOf(name)
+	}
 	o.arena = o.arena[:from]
 	return m
 }
@@ -336,7 +373,7 @@ func (r *Reader) attack(row []byte, rec *Record) verdict {
 	}
 	class := o.first(mAttackType, mThreatType)
 	address := o.first(mSrcIP, mIPAddress, mSourceIP, mIP)
-	payload := o.first(mPayload, mDetails, mEndpoint)
+	payload := r.requestText(o)
 	if !o.has(mAttackType) && !o.has(mThreatType) && address == nil && payload == nil {
 		return bad("no attack record", "it has neither class nor address nor details")
 	}
@@ -346,6 +383,9 @@ func (r *Reader) attack(row []byte, rec *Record) verdict {
 		r.note("no class")
 	case "backup_issue", "cloud_misconfiguration", "federated_update_rejected":
 		return skip("no network event: " + rec.Label)
+	}
+	if o.unknown && !o.hasText() {
+		r.note("no text understood")
 	}
 	r.address(rec, address)
 	r.timestamp(rec, o)
@@ -359,6 +399,38 @@ func (r *Reader) attack(row []byte, rec *Record) verdict {
 	rec.User = r.intern(o.text(mUser))
 	r.severity(rec, o)
 	return verdict{}
+}
+
+// texts are the members that may hold what an attacker sent. The first that is
+// not empty is taken: the names of the sensors, then those of other programs.
+var texts = [...]member{mPayload, mDetails, mEndpoint, mURI, mURL, mPath, mRequest, mHTTPRequest, mQuery, mBody, mMessage}
+
+// hasText reports whether one of texts is there in a form that is understood,
+// be it empty.
+func (o *object) hasText() bool {
+	for _, m := range texts {
+		if k := o.value[m].kind; k == '"' || k == '0' {
+			return true
+		}
+	}
+	return false
+}
+
+// requestText returns the text of an attack record. To a target that was
+// logged apart from its query, the query is joined. The result lasts until the
+// next call.
+func (r *Reader) requestText(o *object) []byte {
+	if o.has(mEventID) { // an event of Cowrie, whose message may hold a password
+		o.value[mMessage] = scalar{}
+	}
+	text := o.first(texts[:]...)
+	query := bytes.TrimPrefix(o.text(mQuery), []byte{'?'})
+	switch {
+	case len(query) == 0, len(o.first(mPayload, mDetails, mEndpoint)) > 0, len(o.first(mURI, mURL, mPath)) == 0, bytes.IndexByte(text, '?') >= 0:
+		return text
+	}
+	r.scratch = append(append(append(r.scratch[:0], text...), '?'), query...)
+	return r.scratch
 }
 
 // severity sets rec.Level from the first of the two members that is a level.

@@ -182,6 +182,7 @@ func NewReader(r io.Reader, kind Kind, opt Options) (*Reader, error) {
 	switch kind {
 	case Attacks:
 		rd.parse = (*Reader).attack
+		rd.json.attack = true
 	case Honeypot:
 		rd.parse = (*Reader).honeypot
 	case Cowrie:

@@ -109,7 +109,7 @@ func TestRealFilesGiveTheirKnownCounts(t *testing.T) {
 	}{
 		{
 			kind: Attacks, file: "attack-records/peer_threats.json", rows: 180, kept: 180,
-			quirks: map[string]int64{"empty address": 180, "no class": 180},
+			quirks: map[string]int64{"empty address": 180, "no class": 180, "no text understood": 180},
 			labels: map[string]int64{"": 180},
 		},
 		{
@@ -284,7 +284,7 @@ var formats = []struct {
 		name: "what a sensor sends: offset and Z, empty address", kind: Attacks,
 		in:     `{"type":"threat","threat_id":"lab-1766963677128","source_peer":"lab","attack_type":"SQL Injection Attack","severity":"medium","src_ip":"","timestamp":"2026-01-10T08:22:17.660475+00:00Z","ml_confidence":0.0,"cve_match":[],"node_fingerprint":{"src_ip":"6.6.6.6"}}`,
 		want:   `"timestamp":"2026-01-10T08:22:17.660475Z","event":"lab-1766963677128","attack_type":"sql injection attack","level":"SUSPICIOUS"`,
-		quirks: "empty address;time with both offset and Z",
+		quirks: "empty address;no text understood;time with both offset and Z",
 	},
 	{
 		name: "a local threat log", kind: Attacks,
@@ -358,6 +358,48 @@ var formats = []struct {
 		quirks: "invalid UTF-8 replaced;member given twice;member of an unexpected type;method not understood;no class;no time;number out of range;protocol not understood;time not understood",
 	},
 	{
+		name: "texts by other names, in their order", kind: Attacks,
+		in: `{"attack_type":"a","message":"m"}
+{"attack_type":"a","message":"m","body":"b"}
+{"attack_type":"a","message":"m","body":"b","query":"?q"}
+{"attack_type":"a","message":"m","body":"b","http_request":"h"}
+{"attack_type":"a","message":"m","body":"b","http_request":"h","re\u0071uest":"GET /r HTTP/1.1","query":"q"}
+{"attack_type":"a","request":"r","path":"/p"}
+{"attack_type":"a","path":"/p","url":"/u"}
+{"attack_type":"a","url":"/u","uri":"/i","query":""}
+{"attack_type":"a","uri":"/i","endpoint":"/e","query":"q"}
+{"attack_type":"a","path":"/p","query":"?a=1'"}
+{"attack_type":"a","uri":"/i?b","query":"a=1'"}
+{"path":"/p"}`,
+		want: `"payload":"m","attack_type":"a"
+"payload":"b","attack_type":"a"
+"payload":"?q","attack_type":"a"
+"payload":"h","attack_type":"a"
+"payload":"GET /r HTTP/1.1","attack_type":"a"
+"payload":"/p","attack_type":"a"
+"payload":"/u","attack_type":"a"
+"payload":"/i","attack_type":"a"
+"payload":"/e","attack_type":"a"
+"payload":"/p?a=1'","attack_type":"a"
+"payload":"/i?b","attack_type":"a"
+"payload":"/p"`,
+		quirks: "empty address;no class;no time",
+	},
+	{
+		name: "texts by names that mean nothing", kind: Attacks,
+		in: `{"attack_type":"a","timestamp":1,"attack_text":"/p"}
+{"attack_type":"a","timestamp":1,"request":{"uri":"/p"},"x":1}
+{"attack_type":"a","timestamp":1,"body":"","x":1}
+{"attack_type":"a","timestamp":1}
+{"eventid":"cowrie.login.failed","attack_type":"a","timestamp":1,"message":"login attempt [root/hunter2] failed"}`,
+		want: `"timestamp":"1970-01-01T00:00:01.000000Z","attack_type":"a"
+"timestamp":"1970-01-01T00:00:01.000000Z","attack_type":"a"
+"timestamp":"1970-01-01T00:00:01.000000Z","attack_type":"a"
+"timestamp":"1970-01-01T00:00:01.000000Z","attack_type":"a"
+"timestamp":"1970-01-01T00:00:01.000000Z","attack_type":"a"`,
+		quirks: "empty address;member of an unexpected type;no text understood",
+	},
+	{
 		name: "what is no attack record", kind: Attacks,
 		in: `{}
 {"entity":"192.0.2.51","total_attacks":15}
@@ -388,7 +430,7 @@ not JSON`,
 "timestamp":"1970-01-01T00:00:00.000000Z","src_ip":"::","attack_type":"b"
 "timestamp":"1970-01-01T00:00:00.000000Z","src_ip":"::","attack_type":"c"
 "timestamp":"1970-01-01T00:00:00.000000Z","src_ip":"::","attack_type":"d"`,
-		bad: "not an object", quirks: "CRLF line ends;array not closed",
+		bad: "not an object", quirks: "CRLF line ends;array not closed;no text understood",
 	},
 	{
 		name: "a broken element costs only itself", kind: Attacks,
@@ -409,7 +451,7 @@ not JSON`,
 			"[\"cut\\\n{\"attack_type\":\"b\",\"timestamp\":0,\"ip\":\"::\",\"x\":[{},{\"y\":{}}]},}\n,\"end\\",
 		want: `"timestamp":"1970-01-01T00:00:00.000000Z","src_ip":"::","payload":"\"}]{[\\","attack_type":"a"
 "timestamp":"1970-01-01T00:00:00.000000Z","src_ip":"::","attack_type":"b"`,
-		bad: "cut short;not JSON;not an object", quirks: "array not closed",
+		bad: "cut short;not JSON;not an object", quirks: "array not closed;no text understood",
 	},
 
 	// Honeypots.
@@ -453,6 +495,20 @@ not JSON`,
 		want: `"timestamp":"2004-03-08T00:05:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"GET","payload":"/a?b=c","status":401,"size":12846
 "timestamp":"2004-02-29T10:35:49.000000Z","src_ip":"192.0.2.1","protocol":"http","method":"POST","payload":"/a b","user_agent":"Mozilla/5.0 (\"x\")","referer":"http://r.example/?q=\"x\"","user":"frank smith","status":304
 "timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"::1","protocol":"http","method":"HEAD","payload":"*","status":200`,
+	},
+	{
+		name: "a virtual host before the address", kind: Access,
+		in: `example.com:443 203.0.113.9 - - [07/Mar/2004:16:05:49 +0000] "GET /a HTTP/1.1" 200 1
+203.0.113.1:80 2001:db8::1 ident frank smith [07/Mar/2004:16:05:49 +0000] "GET /b HTTP/1.1" 200 1
+2001:db8::80 192.0.2.1 - [07/Mar/2004:16:05:49 +0000] "GET /c HTTP/1.1" 200 1
+192.0.2.9 203.0.113.9 - - [07/Mar/2004:16:05:49 +0000] "GET /d HTTP/1.1" 200 1
+evil.example:x 203.0.113.9 - - [07/Mar/2004:16:05:49 +0000] "GET /e HTTP/1.1" 200 1`,
+		want: `"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"203.0.113.9","protocol":"http","method":"GET","payload":"/a","status":200,"size":1
+"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"2001:db8::1","protocol":"http","method":"GET","payload":"/b","user":"frank smith","status":200,"size":1
+"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"2001:db8::80","protocol":"http","method":"GET","payload":"/c","status":200,"size":1
+"timestamp":"2004-03-07T16:05:49.000000Z","src_ip":"192.0.2.9","protocol":"http","method":"GET","payload":"/d","user":"- -","status":200,"size":1
+"timestamp":"2004-03-07T16:05:49.000000Z","protocol":"http","method":"GET","payload":"/e","user":"- -","status":200,"size":1`,
+		quirks: "address not understood",
 	},
 	{
 		name: "garbage requests survive", kind: Access,
