@@ -258,6 +258,28 @@ func TestUnmarshalIsStrict(t *testing.T) {
 	}
 }
 
+func TestUnmarshalSaysInWordsWhatDoesNotFit(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"n":"1"}`:         `JSON: malformed: /n is a text, want an integer in its range`,
+		`{"n":1.5}`:         `JSON: malformed: /n is 1.5, want an integer in its range`,
+		`{"name":[]}`:       `JSON: malformed: /name is a list, want a text`,
+		`{"sub":1}`:         `JSON: malformed: /sub is a number, want an object`,
+		`{"sub":{"a":"x"}}`: `JSON: malformed: /sub/a is a text, want an integer in its range`,
+		`{"more":1}`:        `JSON: malformed: unknown member /more`,
+		`[]`:                `JSON: malformed: the whole is a list, want an object`,
+	} {
+		if err := canon.Unmarshal([]byte(in), new(document)); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", in, err, want)
+		}
+	}
+	var d struct {
+		D canon.Digest `json:"d"`
+	}
+	if err := canon.Unmarshal([]byte(`{"d":"x"}`), &d); err == nil || !strings.Contains(err.Error(), "/d: ") || strings.Contains(err.Error(), "canon.") {
+		t.Errorf("a malformed digest: %v", err)
+	}
+}
+
 func TestMarshalSortsAndRefuses(t *testing.T) {
 	got, err := canon.Marshal(document{Name: "x", N: -5, Sub: map[string]int64{"b": 2, "a": 1, "B": 3}})
 	if want := `{"n":-5,"name":"x","sub":{"B":3,"a":1,"b":2}}`; err != nil || string(got) != want {

@@ -1,7 +1,9 @@
 package canon
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -43,9 +45,52 @@ func Canonicalize(b []byte) ([]byte, error) {
 // ErrSyntax with the place in the text.
 func Unmarshal(b []byte, v any) error {
 	if err := json.Unmarshal(b, v, json.RejectUnknownMembers(true)); err != nil {
-		return fmt.Errorf("JSON: %w: %w", ErrSyntax, err)
+		return fmt.Errorf("JSON: %w: %w", ErrSyntax, inWords(err))
 	}
 	return nil
+}
+
+// inWords says without the types of Go what value does not fit, and where.
+func inWords(err error) error {
+	var s *json.SemanticError
+	if !errors.As(err, &s) {
+		return err
+	}
+	at := clip(string(s.JSONPointer))
+	switch {
+	case s.JSONPointer == "":
+		at = "the whole"
+	case errors.Is(s.Err, json.ErrUnknownName):
+		return fmt.Errorf("unknown member %s", at)
+	}
+	if s.Err != nil && s.GoType != nil && s.GoType.PkgPath() != "" {
+		return fmt.Errorf("%s: %w", at, s.Err) // a type that reads itself says what it wants
+	}
+	have := map[jsontext.Kind]string{'n': "null", 't': "a boolean", 'f': "a boolean", '"': "a text", '0': "a number", '{': "an object", '[': "a list"}[s.JSONKind]
+	if have == "" {
+		return fmt.Errorf("%s: a value that does not fit", at)
+	}
+	if len(s.JSONValue) > 0 && s.JSONKind == '0' {
+		have = clip(string(s.JSONValue))
+	}
+	want := ""
+	if s.GoType != nil {
+		switch s.GoType.Kind() {
+		case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+			want = ", want an integer in its range"
+		case reflect.Float32, reflect.Float64:
+			want = ", want a number"
+		case reflect.String:
+			want = ", want a text"
+		case reflect.Bool:
+			want = ", want true or false"
+		case reflect.Slice, reflect.Array:
+			want = ", want a list"
+		case reflect.Struct, reflect.Map:
+			want = ", want an object"
+		}
+	}
+	return fmt.Errorf("%s is %s%s", at, have, want)
 }
 
 // UnmarshalCanonical is Unmarshal for documents that have one encoding only:
