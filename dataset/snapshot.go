@@ -168,7 +168,7 @@ func readSmall(dir, name string) ([]byte, error) {
 	case errors.Is(err, durable.ErrTooLarge) || errors.Is(err, durable.ErrNotFile):
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("no snapshot in %s: %w", dir, err)
+		return nil, fmt.Errorf("no snapshot in %s: %s: %w; 'bhtrain snapshot --out %[1]s' makes one", dir, name, fs.ErrNotExist)
 	case err != nil:
 		return nil, fmt.Errorf("opening snapshot: %w", err)
 	}

@@ -140,7 +140,7 @@ func beside(path string, make func(temp string) error) (string, error) {
 func checkPath(path string) error {
 	switch base := filepath.Base(path); base {
 	case ".", "..", string(filepath.Separator):
-		return fmt.Errorf("durable: path %q has no name of its own", path)
+		return fmt.Errorf("path %q has no name of its own", path)
 	}
 	return nil
 }
@@ -161,17 +161,17 @@ func WriteFile(fsys FS, path string, data []byte, perm fs.FileMode) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("durable: writing %s: %w", path, err)
+		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	if err = fill(f, data); err == nil {
 		err = fsys.Rename(temp, path)
 	}
 	if err != nil {
 		fsys.Remove(temp)
-		return fmt.Errorf("durable: writing %s: %w", path, err)
+		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	if err := fsys.SyncDir(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("durable: writing %s: %w: %w", path, ErrNotDurable, err)
+		return fmt.Errorf("writing %s: %w: %w", path, ErrNotDurable, err)
 	}
 	return nil
 }
@@ -196,15 +196,15 @@ func fill(f File, data []byte) error {
 func ReadFile(fsys FS, path string, limit int64) ([]byte, error) {
 	f, err := fsys.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("durable: reading %s: %w", path, err)
+		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("durable: reading %s: %w", path, err)
+		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("durable: reading %s: %w: limit %d bytes", path, ErrTooLarge, limit)
+		return nil, fmt.Errorf("reading %s: %w: limit %d bytes", path, ErrTooLarge, limit)
 	}
 	return b, nil
 }
@@ -226,18 +226,26 @@ func Stage(fsys FS, target string) (*Dir, error) {
 	}
 	d := &Dir{fsys: fsys, target: filepath.Clean(target)}
 	if err := fsys.MkdirAll(filepath.Dir(d.target), 0o777); err != nil {
-		return nil, fmt.Errorf("durable: staging %s: %w", d.target, err)
+		return nil, fmt.Errorf("making %s: %w", d.target, err)
 	}
-	if _, err := d.free(); err != nil {
-		return nil, fmt.Errorf("durable: staging %s: %w", d.target, err)
+	if _, err := d.free(); errors.Is(err, ErrExists) {
+		return nil, err
+	} else if err != nil {
+		return nil, fmt.Errorf("making %s: %w", d.target, err)
 	}
 	var err error
 	d.temp, err = beside(d.target, func(temp string) error { return fsys.Mkdir(temp, 0o777) })
 	if err != nil {
-		return nil, fmt.Errorf("durable: staging %s: %w", d.target, err)
+		return nil, fmt.Errorf("making %s: %w", d.target, err)
 	}
 	return d, nil
 }
+
+// taken is ErrExists in words that need nothing before them.
+type taken string
+
+func (t taken) Error() string        { return string(t) }
+func (t taken) Is(target error) bool { return target == ErrExists }
 
 // free reports whether an empty directory stands at the target; ErrExists if
 // anything else does.
@@ -250,14 +258,14 @@ func (d *Dir) free() (empty bool, err error) {
 		return false, err
 	}
 	if !info.IsDir() {
-		return false, fmt.Errorf("%w: %s is no directory", ErrExists, d.target)
+		return false, taken(d.target + " exists and is no directory")
 	}
 	entries, err := d.fsys.ReadDir(d.target)
 	if err != nil {
 		return false, err
 	}
 	if len(entries) > 0 {
-		return false, fmt.Errorf("%w: directory %s is not empty", ErrExists, d.target)
+		return false, taken("directory " + d.target + " is not empty")
 	}
 	return true, nil
 }
@@ -269,7 +277,7 @@ func (d *Dir) Path() string { return d.temp }
 // need not be synced before Commit does so; a taken name is fs.ErrExist.
 func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	if name != filepath.Base(name) || checkPath(name) != nil {
-		return fmt.Errorf("durable: staging %s: %q is not a plain file name", d.target, name)
+		return fmt.Errorf("making %s: %q is not a plain file name", d.target, name)
 	}
 	f, err := d.fsys.Create(filepath.Join(d.temp, name), perm)
 	if err == nil {
@@ -282,7 +290,7 @@ func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("durable: staging %s: %s: %w", d.target, name, err)
+		return fmt.Errorf("making %s: %s: %w", d.target, name, err)
 	}
 	return nil
 }
@@ -295,10 +303,12 @@ func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
 // Discard is still to be called. Commit succeeds once.
 func (d *Dir) Commit() error {
 	if d.done {
-		return fmt.Errorf("durable: committing %s: staged directory is closed", d.target)
+		return fmt.Errorf("making %s: staged directory is closed", d.target)
 	}
-	if err := d.commit(); err != nil {
-		return fmt.Errorf("durable: committing %s: %w", d.target, err)
+	if err := d.commit(); errors.Is(err, ErrExists) {
+		return err
+	} else if err != nil {
+		return fmt.Errorf("making %s: %w", d.target, err)
 	}
 	return nil
 }
@@ -379,7 +389,7 @@ func Clean(fsys FS, dir string) (int, error) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("durable: cleaning %s: %w", dir, err)
+		return 0, fmt.Errorf("cleaning %s: %w", dir, err)
 	}
 	n := 0
 	for _, e := range entries {
@@ -387,7 +397,7 @@ func Clean(fsys FS, dir string) (int, error) {
 			continue
 		}
 		if err := fsys.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return n, fmt.Errorf("durable: cleaning %s: %w", dir, err)
+			return n, fmt.Errorf("cleaning %s: %w", dir, err)
 		}
 		n++
 	}
