@@ -91,6 +91,10 @@ type BundleList struct {
 	// not be read, which and why, one line each. Such do not hide others.
 	Skipped []string
 
+	// Damaged are those of Skipped that stand at a tag asked for or are listed as
+	// bundles for the subject, so that something signed seems to be there.
+	Damaged []string
+
 	// Complete is false when the store may have more: the listing was cut off, an
 	// entry could not be fetched, or a limit was reached.
 	Complete bool
@@ -109,8 +113,13 @@ func Bundles(ctx context.Context, s Store, subject canon.Digest, tags ...string)
 			return nil
 		}
 		seen = append(seen, d.Digest)
+		signed := d.ArtifactType == TypeBundle // a listing may leave it out
 		skip := func(err error) {
-			found.Skipped = append(found.Skipped, fmt.Sprintf("%s: %s", d.Digest, printable(err.Error(), 2*maxMessage)))
+			line := fmt.Sprintf("%s: %s", d.Digest, printable(err.Error(), 2*maxMessage))
+			found.Skipped = append(found.Skipped, line)
+			if tag != "" || signed {
+				found.Damaged = append(found.Damaged, line)
+			}
 		}
 		if d.Size > MaxOwnManifest {
 			skip(fmt.Errorf("%w: manifest has %d bytes, limit %d", ErrInvalid, d.Size, MaxOwnManifest))
@@ -120,7 +129,9 @@ func Bundles(ctx context.Context, s Store, subject canon.Digest, tags ...string)
 		if err == nil {
 			var layer Descriptor
 			var predicate string
-			if layer, predicate, err = bundleLayer(b, subject); err == nil {
+			layer, predicate, err = bundleLayer(b, subject)
+			signed = !errors.Is(err, errOther)
+			if err == nil {
 				if total += layer.Size; total > MaxBundles {
 					found.Complete = false
 					skip(fmt.Errorf("%w: bundles have more than %d bytes together", ErrInvalid, MaxBundles))
@@ -148,7 +159,9 @@ func Bundles(ctx context.Context, s Store, subject canon.Digest, tags ...string)
 		case errors.Is(err, ErrNotFound):
 			continue
 		case errors.Is(err, ErrInvalid):
-			found.Skipped = append(found.Skipped, fmt.Sprintf("%s: %s", tag, printable(err.Error(), 2*maxMessage)))
+			line := fmt.Sprintf("%s: %s", tag, printable(err.Error(), 2*maxMessage))
+			found.Skipped = append(found.Skipped, line)
+			found.Damaged = append(found.Damaged, line)
 			continue
 		case err != nil:
 			return nil, err
@@ -170,6 +183,9 @@ func Bundles(ctx context.Context, s Store, subject canon.Digest, tags ...string)
 	return found, nil
 }
 
+// errOther: a referrer that is no bundle, or about something else.
+var errOther = fmt.Errorf("%w referrer", ErrInvalid)
+
 // bundleLayer returns the layer of a referrer manifest that holds a bundle
 // about subject, and the predicate type that its annotation states.
 func bundleLayer(b []byte, subject canon.Digest) (Descriptor, string, error) {
@@ -181,9 +197,9 @@ func bundleLayer(b []byte, subject canon.Digest) (Descriptor, string, error) {
 	case err != nil:
 		return Descriptor{}, "", err
 	case m.ArtifactType != TypeBundle:
-		return Descriptor{}, "", fmt.Errorf("%w: artifactType is %q, not a Sigstore bundle", ErrInvalid, printable(m.ArtifactType, 80))
+		return Descriptor{}, "", fmt.Errorf("%w: artifactType is %q, not a Sigstore bundle", errOther, printable(m.ArtifactType, 80))
 	case m.Subject == nil || m.Subject.Digest != subject:
-		return Descriptor{}, "", fmt.Errorf("%w: it does not refer to %s", ErrInvalid, subject)
+		return Descriptor{}, "", fmt.Errorf("%w: it does not refer to %s", errOther, subject)
 	case len(m.Layers) != 1:
 		return Descriptor{}, "", fmt.Errorf("%w: bundle has %d layers, want 1", ErrInvalid, len(m.Layers))
 	}

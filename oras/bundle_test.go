@@ -150,6 +150,9 @@ func TestGarbageAmongTheReferrersDoesNotHideTheGoodOne(t *testing.T) {
 		if len(found.Skipped) != 5 || !found.Complete {
 			t.Errorf("%d skipped, complete %v: %q", len(found.Skipped), found.Complete, found.Skipped)
 		}
+		if len(found.Damaged) != 4 || strings.Contains(strings.Join(found.Damaged, " "), "text/html") {
+			t.Errorf("damaged %q", found.Damaged)
+		}
 		for _, line := range found.Skipped {
 			if !strings.HasPrefix(line, "sha256:") || strings.Contains(line, "\n") {
 				t.Errorf("skipped %q", line)

@@ -152,6 +152,9 @@ func decodeIndex(b []byte) ([]Descriptor, error) {
 
 // invalid makes the errors of package canon ErrInvalid; others stay.
 func invalid(err error) error {
+	if errors.Is(err, ErrInvalid) {
+		return err
+	}
 	if errors.Is(err, canon.ErrMismatch) || errors.Is(err, canon.ErrTooLarge) || errors.Is(err, canon.ErrSyntax) {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

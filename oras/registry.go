@@ -142,8 +142,12 @@ func (r *remote) explain(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %s: %w", r, what, oneLine{err})
 	}
 	text := printable(err.Error(), maxMessage)
+	orPlain := ""
+	if plain := (*plainError)(nil); errors.As(err, &plain) && plain.tls != nil {
+		orPlain = ", or allow plain HTTP (--plain-http) if it has no TLS"
+	}
 	if certificateProblem(err) {
-		return fmt.Errorf("%s: %s: %w: %s: check the host name, or name its certificate authority", r, what, ErrUnreachable, text)
+		return fmt.Errorf("%s: %s: %w: %s: check the host name, or name its certificate authority%s", r, what, ErrUnreachable, text, orPlain)
 	}
 	var t *transport.Error
 	if errors.As(err, &t) {
@@ -166,7 +170,7 @@ func (r *remote) explain(ctx context.Context, what string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %s: %w: no complete answer in time: try again later or raise the timeout", r, what, ErrUnreachable)
 	}
-	return fmt.Errorf("%s: %s: %w: %s: check host, port and network", r, what, ErrUnreachable, text)
+	return fmt.Errorf("%s: %s: %w: %s: check host, port and network%s", r, what, ErrUnreachable, text, orPlain)
 }
 
 // request sends one request below /v2/<name>/ or to an absolute URL, and

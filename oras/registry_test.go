@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -394,6 +395,20 @@ func TestEncryptionIsNotGivenUp(t *testing.T) {
 	ref := Ref{Repository: strings.TrimPrefix(srv.URL, "https://") + "/web"}
 	if _, err := Open(ctx, ref, testOptions); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("certificate that nobody vouches for: %v", err)
+	}
+	// Plain HTTP, which such addresses are tried with next, is not what failed.
+	g := &guard{host: "10.0.0.1:5000"}
+	tls := &url.Error{Op: "Get", URL: "https://10.0.0.1:5000/v2/", Err: errors.New("connection refused")}
+	if _, err := g.RoundTrip(httptest.NewRequest("GET", "http://10.0.0.1:5000/v2/", nil)); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
+		t.Errorf("plain HTTP alone: %v", err)
+	}
+	r := &remote{}
+	err := r.explain(ctx, "opening", &plainError{host: g.host, tls: tls})
+	if text := fmt.Sprint(err); !errors.Is(err, ErrUnreachable) || !strings.Contains(text, "connection refused: check host, port and network, or allow plain HTTP (--plain-http)") || strings.Contains(text, "http://") {
+		t.Errorf("HTTPS failed and plain HTTP is not allowed: %v", err)
+	}
+	if retryable(&plainError{tls: tls}) == nil || retryable(&plainError{}) != nil {
+		t.Error("a failure of the network may pass, a refusal of our own does not")
 	}
 	opt := testOptions
 	opt.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs

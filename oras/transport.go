@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,9 +35,16 @@ func dial(ctx context.Context, repo name.Repository, opt Options) (*http.Client,
 	if agent == "" {
 		agent = "bhtrain"
 	}
-	rt := transport.NewUserAgent(newGuard(repo.Registry, opt), agent)
+	guard := newGuard(repo.Registry, opt)
+	rt := transport.NewUserAgent(guard, agent)
 	ping, err := transport.Ping(ctx, repo.Registry, rt)
 	if err != nil {
+		// Where both were tried, it is TLS that failed: plain HTTP is not allowed.
+		var plain *plainError
+		if tls := guard.failed.Load(); tls != nil && errors.As(err, &plain) {
+			plain.tls = tls
+			err = plain
+		}
 		return nil, "", err
 	}
 	scheme := "https"
@@ -115,6 +123,26 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
+// plainError: plain HTTP to the registry, which is not allowed, was tried.
+type plainError struct {
+	host string
+	tls  *url.Error // why HTTPS to it failed before, if it did
+}
+
+func (e *plainError) Error() string {
+	if e.tls != nil {
+		return e.tls.Error()
+	}
+	return fmt.Sprintf("no encrypted connection to %s: allow plain HTTP if it is meant", printable(e.host, 80))
+}
+
+func (e *plainError) Unwrap() error {
+	if e.tls != nil {
+		return e.tls
+	}
+	return nil
+}
+
 // guard is under everything that is sent, token requests and redirects
 // included. It refuses unencrypted connections and addresses inside the own
 // network unless they are the registry's, and cuts off over-long bodies.
@@ -122,6 +150,8 @@ type guard struct {
 	inner *http.Transport
 	host  string // of the registry
 	http  bool   // plain HTTP is allowed to it
+
+	failed atomic.Pointer[url.Error] // the last failure of an HTTPS request to it
 }
 
 func newGuard(reg name.Registry, opt Options) *guard {
@@ -176,12 +206,15 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	case req.URL.Scheme == "https":
 	case req.URL.Scheme == "http" && g.http:
 	case strings.EqualFold(req.URL.Host, g.host):
-		return nil, fmt.Errorf("no encrypted connection to %s: allow plain HTTP if it is meant", printable(g.host, 80))
+		return nil, &plainError{host: g.host}
 	default:
 		return nil, fmt.Errorf("%w: an unencrypted connection to %s", errPolicy, printable(req.URL.Host, 80))
 	}
 	resp, err := g.inner.RoundTrip(req)
 	if err != nil {
+		if req.URL.Scheme == "https" && strings.EqualFold(req.URL.Host, g.host) {
+			g.failed.Store(&url.Error{Op: "Get", URL: req.URL.Redacted(), Err: err})
+		}
 		return nil, err
 	}
 	limit := int64(maxAnswer)
