@@ -352,13 +352,17 @@ func yamlError(err error) error {
 	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
 	text = strings.ReplaceAll(text, "\n  ", "; ")
 	text = unknownField.ReplaceAllString(text, `unknown field "$1"`)
+	text = strings.ReplaceAll(text, "cannot unmarshal !!str", "cannot use text")
+	text = strings.ReplaceAll(text, "cannot unmarshal !!int", "cannot use number")
+	text = strings.ReplaceAll(text, "cannot unmarshal !!seq", "cannot use a list")
+	text = strings.ReplaceAll(text, "cannot unmarshal !!map", "cannot use fields")
 	text = goType.ReplaceAllStringFunc(text, func(s string) string {
 		switch {
 		case strings.Contains(s, "[]"):
 			return ", want a list"
 		case strings.Contains(s, "Text"):
 			return ", want fields"
-		case strings.Contains(s, "int"):
+		case strings.HasPrefix(strings.TrimPrefix(s[len(" into "):], "*"), "int"):
 			return ", want a number"
 		}
 		return ", want a text"

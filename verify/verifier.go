@@ -93,7 +93,7 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 	for _, b := range list.Bundles {
 		all = append(all, b.Data)
 	}
-	r := v.judge(a, all, len(list.Skipped), list.Complete)
+	r := v.judge(a, all, list)
 	if !r.Pass() {
 		return r, nil, nil
 	}
@@ -109,12 +109,11 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 // ones included, never change whether the verdict passes. Of several that do,
 // and of several that do not, the same one is reported in any order.
 func (v *Verifier) Judge(a *oras.Artifact, bundles ...[]byte) *Verdict {
-	return v.judge(a, bundles, 0, true)
+	return v.judge(a, bundles, &oras.BundleList{Complete: true})
 }
 
-// judge is Judge, told how many referrers were no bundles and whether all
-// were seen.
-func (v *Verifier) judge(a *oras.Artifact, bundles [][]byte, skipped int, complete bool) *Verdict {
+// judge is Judge, told what else the store held and whether all was seen.
+func (v *Verifier) judge(a *oras.Artifact, bundles [][]byte, found *oras.BundleList) *Verdict {
 	r := v.newReport(a.Digest)
 	r.pass(CheckManifest, a.Digest.String())
 	r.pass(CheckFiles, fmt.Sprintf("%d files, %d bytes", len(a.Models)+1, sizeOf(a)))
@@ -122,11 +121,19 @@ func (v *Verifier) judge(a *oras.Artifact, bundles [][]byte, skipped int, comple
 	v.judgeRelease(r, a)
 	v.judgeBundles(r, a, bundles)
 	seen := fmt.Sprintf("%d looked at", r.Bundles)
-	if skipped > 0 {
-		seen += fmt.Sprintf("; %d other referrers left aside", skipped)
+	damaged := len(found.Damaged)
+	if damaged > 0 {
+		seen += fmt.Sprintf("; %d damaged", damaged)
+		if r.Bundles == 0 {
+			r.fail(CheckSignature, "no readable signed statement", "a provenance signed by a publisher of the policy",
+				fmt.Sprintf("a signed statement is in the store, but damaged; get the release from another copy: %s", found.Damaged[0]))
+		}
+	}
+	if other := len(found.Skipped) - damaged; other > 0 {
+		seen += fmt.Sprintf("; %d other referrers left aside", other)
 	}
 	switch {
-	case complete:
+	case found.Complete:
 		r.pass(CheckBundles, seen)
 	case r.Pass():
 		r.skip(CheckBundles, seen+"; there may be more in the store, and one that meets all demands was found")

@@ -549,3 +549,24 @@ func BenchmarkJudge(b *testing.B) {
 		}
 	}
 }
+
+func TestDamagedStatementIsNotCalledMissing(t *testing.T) {
+	s := newSigner(t, "A")
+	a := testRelease(t, nil)
+	v := testVerifier(t, nil, s)
+	lost := &oras.BundleList{Complete: true, Damaged: []string{"sha256:ab: digest mismatch"}, Skipped: []string{"sha256:ab: digest mismatch", "sha256:cd: a card"}}
+	r := v.judge(a, nil, lost)
+	wantFailed(t, r, CheckSignature)
+	if c := check(r, CheckSignature); !strings.Contains(c.Reason, "is in the store, but damaged; get the release from another copy: sha256:ab: digest mismatch") || strings.Contains(c.Reason, "unsigned") {
+		t.Errorf("damaged: %+v", c)
+	}
+	if c := check(r, CheckBundles); c.Observed != "0 looked at; 1 damaged; 1 other referrers left aside" {
+		t.Errorf("damaged: %+v", c)
+	}
+	// One that is whole beside it is enough, and without any there is none.
+	wantFailed(t, v.judge(a, [][]byte{s.statement(t, statementFor(t, a, nil))}, lost))
+	r = v.judge(a, nil, &oras.BundleList{Complete: true, Skipped: []string{"sha256:cd: a card"}})
+	if c := check(r, CheckSignature); !strings.Contains(c.Reason, "unsigned") {
+		t.Errorf("none: %+v", c)
+	}
+}

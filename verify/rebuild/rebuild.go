@@ -84,7 +84,9 @@ func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt O
 	}
 	defer os.RemoveAll(work)
 	dir := filepath.Join(work, "snapshot")
-	if _, err := oras.PullDataset(ctx, store, oras.DatasetTag(rel.Dataset), dir); err != nil {
+	if _, err := oras.PullDataset(ctx, store, oras.DatasetTag(rel.Dataset), dir); errors.Is(err, oras.ErrNotFound) {
+		return nil, fmt.Errorf("%w: the dataset is not beside the release: 'bhtrain push' copies it along, other tools (crane copy, oras copy) do not; push it here from where it was published, or rebuild there", err)
+	} else if err != nil {
 		return nil, err
 	}
 	// Training reads the rows in canonical order and checks them against the
