@@ -82,8 +82,6 @@ func LoadSigner(path string) (*Signer, error) {
 		return nil, fmt.Errorf("%w: %w", ErrSigningKey, err)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%w %s: not a regular file", ErrSigningKey, path)
-	case runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("%w %s: others may use it (mode %04o); run 'chmod 600 %s'", ErrSigningKey, path, info.Mode().Perm(), path)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeySize+1))
 	if err != nil {
@@ -93,6 +91,12 @@ func LoadSigner(path string) (*Signer, error) {
 		return nil, fmt.Errorf("%w %s: larger than %d bytes", ErrSigningKey, path, maxKeySize)
 	}
 	key, err := parsePrivateKey(text)
+	if errors.Is(err, errPublicHalf) { // whose mode is nobody's concern
+		return nil, fmt.Errorf("%w %s: %w", ErrSigningKey, path, err)
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%w %s: others may use it (mode %04o); run 'chmod 600 %s'", ErrSigningKey, path, info.Mode().Perm(), path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w %s: %w", ErrSigningKey, path, err)
 	}
@@ -103,6 +107,8 @@ func LoadSigner(path string) (*Signer, error) {
 	return &Signer{key: key, pub: pub, path: path}, nil
 }
 
+var errPublicHalf = errors.New("this is the public half; name the private key")
+
 // parsePrivateKey never puts a part of the text into its errors.
 func parsePrivateKey(text []byte) (*ecdsa.PrivateKey, error) {
 	block, rest := pem.Decode(text)
@@ -110,7 +116,7 @@ func parsePrivateKey(text []byte) (*ecdsa.PrivateKey, error) {
 	case block == nil:
 		return nil, errors.New("no PEM block")
 	case block.Type == "PUBLIC KEY":
-		return nil, errors.New("this is the public half; name the private key")
+		return nil, errPublicHalf
 	case block.Type == "EC PRIVATE KEY":
 		return nil, errors.New("not PKCS #8; convert it with 'openssl pkcs8 -topk8 -nocrypt'")
 	case strings.HasPrefix(block.Type, "ENCRYPTED"):

@@ -256,6 +256,7 @@ func TestLoadSignerRefusesWhatIsNoUsableKey(t *testing.T) {
 		"P-384":           {writeKey(t, "PRIVATE KEY", pkcs8(t, p384), 0o600), "P-256"},
 		"RSA":             {writeKey(t, "PRIVATE KEY", pkcs8(t, rsaKey), 0o600), "P-256"},
 		"public half":     {writeKey(t, "PUBLIC KEY", public, 0o600), "public half"},
+		"public, for all": {writeKey(t, "PUBLIC KEY", public, 0o644), "public half"},
 		"encrypted":       {writeKey(t, "ENCRYPTED PRIVATE KEY", sec1, 0o600), "encrypted"},
 		"damaged":         {writeKey(t, "PRIVATE KEY", sec1[:20], 0o600), "damaged"},
 		"two keys":        {two, "exactly one"},

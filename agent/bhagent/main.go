@@ -54,7 +54,7 @@ func stateFlag(fs *pflag.FlagSet) *string {
 	if config, err := os.UserConfigDir(); err == nil {
 		dir = filepath.Join(config, "bhagent")
 	}
-	return fs.String("state", dir, "directory in which verified releases are kept")
+	return fs.String("state", dir, "`DIR`: where verified releases are kept")
 }
 
 // loadPolicy returns the verifier of a policy file, or nil for none.
@@ -83,8 +83,8 @@ HOST/NAME[:TAG|@DIGEST].`,
 bhagent sync --from dist --policy policy.yaml
 bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy.yaml --state /var/lib/bhagent`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
-		from := fs.String("from", "", "where to pull from (required)")
-		policy := fs.String("policy", "", "policy file that says whom to trust (required); it is read again at every load")
+		from := fs.String("from", "", "`REF`: where to pull from (required)")
+		policy := fs.String("policy", "", "`FILE`: the policy that says whom to trust (required); it is read again at every load")
 		state := stateFlag(fs)
 		plain := fs.Bool("plain-http", false, "allow HTTP without TLS to hosts other than this one")
 		anonymous := fs.Bool("anonymous", false, "send no credentials")
@@ -148,7 +148,7 @@ bhagent status
 bhagent status --state /var/lib/bhagent --format json`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		state := stateFlag(fs)
-		policy := fs.String("policy", "", "judge by this policy file (default: the one that sync was given)")
+		policy := fs.String("policy", "", "`FILE`: a policy to judge by (default: the one that sync was given)")
 		cli.Format(fs)
 		return func(ctx context.Context, c *cli.Call, args []string) error {
 			if len(args) > 0 {
@@ -206,6 +206,9 @@ time) and the digest of the release. A row that is no record gives a line with
 an error, the rest goes on, and the exit code is 1 at the end. A row that is
 no network event gives a line that says so.
 
+What a record looks like stands in dataset/SOURCES.md: every member that is
+read, its other names, and which text counts when there are several.
+
 History (how often a source came, which paths it asked for) starts empty and
 builds up over the rows of one run.`,
 	Example: `
@@ -214,10 +217,10 @@ bhagent score --format access < /var/log/nginx/access.log
 bhagent score --format sshd --year 2026 < /var/log/auth.log`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		state := stateFlag(fs)
-		policy := fs.String("policy", "", "judge by this policy file (default: the one that sync was given)")
-		input := fs.String("format", "json", "format of the input: "+formatNames)
-		site := fs.String("site", "", "site that the records are from")
-		year := fs.Int("year", 0, "year of syslog times, which carry none (default: such rows are undated)")
+		policy := fs.String("policy", "", "`FILE`: a policy to judge by (default: the one that sync was given)")
+		input := fs.String("format", "json", "`FORMAT` of the input: "+formatNames)
+		site := fs.String("site", "", "`NAME`: site that the records are from")
+		year := fs.Int("year", 0, "`YYYY`: year of syslog times, which carry none (default: such rows are undated)")
 		return func(ctx context.Context, c *cli.Call, args []string) error {
 			if len(args) > 0 {
 				return cli.Usagef("unexpected argument %q: records come on standard input", args[0])

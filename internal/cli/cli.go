@@ -230,7 +230,7 @@ func (a App) usage(w io.Writer) {
 }
 
 func (a App) help(w io.Writer, c *Command, fs *pflag.FlagSet) {
-	fmt.Fprintf(w, "%s.\n\nUsage:\n  %s\n", c.Short, strings.TrimSpace(a.Name+" "+c.Name+" "+c.Args+" [FLAG ...]"))
+	fmt.Fprintf(w, "%s.\n\nUsage:\n  %s\n", c.Short, strings.Join(strings.Fields(a.Name+" "+c.Name+" "+c.Args+" [FLAG ...]"), " "))
 	if c.Long != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(c.Long))
 	}
@@ -241,7 +241,46 @@ func (a App) help(w io.Writer, c *Command, fs *pflag.FlagSet) {
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "\nFlags:\n%s", fs.FlagUsages())
+	fmt.Fprint(w, "\nFlags:\n")
+	var names, texts []string
+	width := 0
+	fs.VisitAll(func(f *pflag.Flag) {
+		name, text := flagHelp(f)
+		width = max(width, len(name))
+		names, texts = append(names, name), append(texts, text)
+	})
+	for i := range names {
+		fmt.Fprintf(w, "  %-*s  %s\n", width, names[i], texts[i])
+	}
+}
+
+// flagHelp returns a flag as it is typed and what the help says of it. The
+// word for its value is the one in backquotes in the text, where it may stand
+// at the start alone to name the value and no more: "`FILE`: where to write".
+func flagHelp(f *pflag.Flag) (name, text string) {
+	value, text := pflag.UnquoteUsage(f)
+	text = strings.TrimPrefix(text, value+": ")
+	switch value {
+	case "stringArray", "string":
+		value = "TEXT"
+	case "int":
+		value = "N"
+	}
+	name = "    --" + f.Name
+	if f.Shorthand != "" {
+		name = "-" + f.Shorthand + ", --" + f.Name
+	}
+	if f.Value.Type() == "bool" {
+		return name, text
+	}
+	switch def := f.DefValue; {
+	case def == "" || def == "[]" || def == "0":
+	case f.Value.Type() == "string":
+		text += fmt.Sprintf(" (default %q)", def)
+	default:
+		text += fmt.Sprintf(" (default %s)", def)
+	}
+	return name + " " + value, text
 }
 
 // suggest names commands that share the start of what was typed.

@@ -102,3 +102,36 @@ func TestNoProgressOffTerminal(t *testing.T) {
 		t.Errorf("a buffer was taken for a terminal: %q", &errs)
 	}
 }
+
+func TestHelpNamesValuesOnce(t *testing.T) {
+	app := App{Name: "app", Commands: []Command{{Name: "run", Short: "run it", Setup: func(fs *pflag.FlagSet) func(context.Context, *Call, []string) error {
+		fs.String("policy", "", "`FILE`: whom to trust")
+		fs.StringP("format", "f", "csv", "`FORMAT` of the input")
+		fs.StringArray("more", nil, "further words")
+		fs.Int("n", 3, "how many")
+		fs.Bool("yes", false, "do it")
+		return nil
+	}}}}
+	var out bytes.Buffer
+	if code := app.Run(context.Background(), []string{"run", "--help"}, nil, &out, &out); code != OK {
+		t.Fatalf("code %d: %s", code, &out)
+	}
+	want := `run it.
+
+Usage:
+  app run [FLAG ...]
+
+Flags:
+      --policy FILE    whom to trust
+  -f, --format FORMAT  FORMAT of the input (default "csv")
+      --more TEXT      further words
+      --n N            how many (default 3)
+      --yes            do it
+  -h, --help           show this help
+  -q, --quiet          no progress and no log below warnings
+  -v, --verbose        log what is being done
+`
+	if out.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", &out, want)
+	}
+}

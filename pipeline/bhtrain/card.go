@@ -43,7 +43,7 @@ bhtrain card dist -o card.html
 bhtrain card registry.example.org/models/web:release-7 --format cyclonedx -o bom.cdx.json`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		format := fs.String("format", "", "md, html, cyclonedx or croissant (default: by the name of FILE, else md)")
-		out := fs.StringP("out", "o", "", "file to write (default: standard output)")
+		out := fs.StringP("out", "o", "", "`FILE` to write (default: standard output)")
 		plain := fs.Bool("plain-http", false, "allow HTTP without TLS to hosts other than this one")
 		anonymous := fs.Bool("anonymous", false, "send no credentials")
 		return func(ctx context.Context, c *cli.Call, args []string) error {

@@ -24,7 +24,7 @@ result. Without inputs the embedded sample is used. The directory appears
 whole or not at all.
 
 The models are believed by others only as far as they trust the signing key:
-give them its public half, which is written beside it.`,
+give them its public half, which is written beside it.` + inputsHelp,
 	Example: `
 bhtrain run
 bhtrain run --exploitdb files_exploits.csv --attacks global_attacks.json --out dist
@@ -102,14 +102,14 @@ var snapshotCommand = cli.Command{
 	Long: `
 Reads the inputs and writes a snapshot directory: the same bytes for the same
 rows, whatever their order and the files they came in. Its digest names the
-dataset. Without inputs the embedded sample is used.`,
+dataset. Without inputs the embedded sample is used.` + inputsHelp,
 	Example: `
 bhtrain snapshot --exploitdb files_exploits.csv --attacks global_attacks.json --out snapshot
 bhtrain snapshot --access access.log,class=benign,site=web1 --address truncated --out snapshot`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		inputs := newInputFlags(fs)
-		out := fs.StringP("out", "o", "snapshot", "directory to make")
-		temp := fs.String("temp", "", "directory for temporary files (default: the system's)")
+		out := fs.StringP("out", "o", "snapshot", "`DIR`: directory to make")
+		temp := fs.String("temp", "", "`DIR`: for temporary files (default: the system's)")
 		cli.Format(fs)
 		return func(ctx context.Context, c *cli.Call, args []string) error {
 			if len(args) > 0 {

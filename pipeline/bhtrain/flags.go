@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/pflag"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
@@ -19,6 +21,14 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/trainer"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
+
+// inputsHelp is what the help says once for all flags that name inputs.
+const inputsHelp = `
+
+Inputs may be repeated, and a PATH may be a file, a directory or a pattern,
+packed with gzip or not. All but --exploitdb may be followed by options:
+PATH,class=NAME labels every row, PATH,site=NAME says who observed it,
+PATH,year=YYYY dates syslog lines. dataset/SOURCES.md shows each format.`
 
 // inputFlags are the flags that name raw files and say how to read them.
 type inputFlags struct {
@@ -45,15 +55,11 @@ var sourceHelp = map[dataset.Source]string{
 func newInputFlags(fs *pflag.FlagSet) *inputFlags {
 	f := &inputFlags{fs: fs, paths: map[dataset.Source]*[]string{}}
 	for _, s := range dataset.Sources() {
-		help := sourceHelp[s] + "; may be repeated"
-		if s != dataset.ExploitDB {
-			help += ", and followed by ,class=NAME,site=NAME,year=YYYY"
-		}
-		f.paths[s] = fs.StringArray(string(s), nil, help)
+		f.paths[s] = fs.StringArray(string(s), nil, "`PATH`: "+sourceHelp[s])
 	}
-	f.maxBad = fs.String("max-bad", "5%", "largest share of bad rows in a file")
-	f.address = fs.String("address", "full", "form in which source addresses are kept: full, truncated or hashed")
-	f.addressKey = fs.String("address-key", "", "file with the secret of --address hashed, 16 bytes or more")
+	f.maxBad = fs.String("max-bad", "5%", "`SHARE`: largest share of bad rows in a file")
+	f.address = fs.String("address", "full", "`FORM` in which source addresses are kept: full, truncated or hashed, which needs --address-key")
+	f.addressKey = fs.String("address-key", "", "`FILE`: the secret of --address hashed, 16 bytes or more")
 	f.redaction = fs.Int("redaction", 1, "version of the redaction of secrets in texts; 0 for none")
 	return f
 }
@@ -123,10 +129,10 @@ func newRecipeFlags(fs *pflag.FlagSet) *recipeFlags {
 	d := trainer.DefaultRecipe()
 	return &recipeFlags{
 		fs:       fs,
-		file:     fs.String("recipe", "", "JSON file with a whole recipe, as release.json holds it"),
-		asOf:     fs.String("as-of", "", "instant that ages count from, RFC 3339 (default: newest record)"),
-		window:   fs.String("window", fmt.Sprintf("%dd", d.WindowDays), "dated records older than this are not used"),
-		halfLife: fs.String("half-life", "", "age at which a record counts half (default: half of the window)"),
+		file:     fs.String("recipe", "", "`FILE`: a recipe in JSON, or a release.json, whose recipe is then taken"),
+		asOf:     fs.String("as-of", "", "`INSTANT` that ages count from, RFC 3339 (default: newest record)"),
+		window:   fs.String("window", fmt.Sprintf("%dd", d.WindowDays), "`DAYS`: dated records older than this are not used"),
+		halfLife: fs.String("half-life", "", "`DAYS`: age at which a record counts half (default: half of the window)"),
 		seed:     fs.Int64("seed", d.Seed, "seed from which every random draw is derived"),
 	}
 }
@@ -138,7 +144,7 @@ func (f *recipeFlags) apply(p *pipeline.Plan) error {
 		if err != nil {
 			return err
 		}
-		if p.Recipe, err = trainer.DecodeRecipe(b); err != nil {
+		if p.Recipe, err = trainer.DecodeRecipe(recipeOf(b)); err != nil {
 			return fmt.Errorf("%s: %w", *f.file, err)
 		}
 	}
@@ -174,6 +180,19 @@ func (f *recipeFlags) apply(p *pipeline.Plan) error {
 	return nil
 }
 
+// recipeOf returns the recipe in the text of a release.json, and any other text
+// as it is. Both have members of their own, so neither is taken for the other.
+func recipeOf(text []byte) []byte {
+	var release struct {
+		Format int64          `json:"format"`
+		Recipe jsontext.Value `json:"recipe"`
+	}
+	if err := json.Unmarshal(text, &release); err != nil || release.Format == 0 || release.Recipe.Kind() != '{' {
+		return text
+	}
+	return release.Recipe
+}
+
 // releaseFlags are the flags that say what to make of the models and where.
 type releaseFlags struct {
 	product, out, key, builder, temp *string
@@ -184,14 +203,14 @@ type releaseFlags struct {
 
 func newReleaseFlags(fs *pflag.FlagSet) *releaseFlags {
 	return &releaseFlags{
-		product:  fs.String("product", verify.DefaultProduct, "product that the release is of"),
+		product:  fs.String("product", verify.DefaultProduct, "`NAME`: product that the release is of"),
 		release:  fs.Int64("release", 1, "release number; higher is newer"),
-		out:      fs.StringP("out", "o", "dist", "OCI layout directory to make"),
-		key:      fs.String("key", "", "private key, ECDSA P-256 in PKCS #8 PEM (default: your own, made on first use)"),
+		out:      fs.StringP("out", "o", "dist", "`DIR`: OCI layout directory to make"),
+		key:      fs.String("key", "", "`FILE`: private key, ECDSA P-256 in PKCS #8 PEM (default: your own, made on first use)"),
 		unsigned: fs.Bool("unsigned", false, "do not sign, and so do not verify"),
-		builder:  fs.String("builder-id", pipeline.LocalBuilder, "builder named in the provenance"),
+		builder:  fs.String("builder-id", pipeline.LocalBuilder, "`URI`: builder named in the provenance"),
 		workers:  fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)"),
-		temp:     fs.String("temp", "", "directory for temporary files (default: the system's)"),
+		temp:     fs.String("temp", "", "`DIR`: for temporary files (default: the system's)"),
 	}
 }
 

@@ -29,7 +29,7 @@ The directory --out appears whole or not at all. It holds matrix.arrow and
 matrix.csv, with the same rows and columns, columns.csv, which says what each
 column means and which models may use it, and matrix.json, which names the
 dataset and the recipe. Features are not scaled. Training with this program
-needs no matrix.`,
+needs no matrix.` + inputsHelp,
 	Example: `
 bhtrain matrix snapshot --out matrix
 bhtrain matrix snapshot --as-of 2026-01-15T00:00:00Z --window 730d --out matrix
@@ -43,9 +43,9 @@ SELECT part, class, count(*) FROM 'matrix/matrix.csv' GROUP BY ALL`,
 		ofInputs := map[string]bool{}
 		fs.VisitAll(func(f *pflag.Flag) { ofInputs[f.Name] = true })
 		recipe := newRecipeFlags(fs)
-		out := fs.StringP("out", "o", "matrix", "directory to make")
+		out := fs.StringP("out", "o", "matrix", "`DIR`: directory to make")
 		workers := fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)")
-		temp := fs.String("temp", "", "directory for temporary files (default: the system's)")
+		temp := fs.String("temp", "", "`DIR`: for temporary files (default: the system's)")
 		cli.Format(fs)
 		return func(ctx context.Context, c *cli.Call, args []string) error {
 			p := pipeline.Plan{Out: *out, Workers: *workers, TempDir: *temp}

@@ -79,11 +79,11 @@ bhverify release registry.example.org/models/web:release-12 --policy policy.yaml
 bhverify release oci://registry.example.org/models/web@sha256:… --policy policy.yaml --format json
 bhverify release dist --policy policy.yaml --bundle provenance.sigstore.json`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
-			policy := fs.String("policy", "", "policy `FILE`")
-			bundles := fs.StringArray("bundle", nil, "a Sigstore bundle `FILE` to judge beside those in the store; may be given several times")
+			policy := fs.String("policy", "", "`FILE`: the policy that says whom to trust (required)")
+			bundles := fs.StringArray("bundle", nil, "`FILE`: a Sigstore bundle to judge beside those in the store; may be given several times")
 			plain := fs.Bool("plain-http", false, "talk to the registry without TLS (on the loopback interface this needs no flag)")
 			anonymous := fs.Bool("anonymous", false, "send no credentials of the docker configuration")
-			timeout := fs.Duration("timeout", 3*time.Minute, "give up after this `TIME`")
+			timeout := fs.Duration("timeout", 3*time.Minute, "`TIME`: give up after it")
 			cli.Format(fs)
 			return func(ctx context.Context, c *cli.Call, args []string) error {
 				if len(args) != 1 {
@@ -185,9 +185,9 @@ its owner over a way that whoever controls the registry does not control.`,
 bhverify policy init --key signing.pub -o policy.yaml
 bhverify policy init --product web --key "Example Org=example.pub" --key backup.pub`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
-			keys := fs.StringArray("key", nil, "public key of a publisher: `[NAME=]PUB`, the name is the file's by default; may be given several times")
-			product := fs.String("product", "", "`NAME` of the one product whose releases are accepted (default \""+verify.DefaultProduct+"\")")
-			out := fs.StringP("output", "o", "", "write to this new `FILE` instead of standard output")
+			keys := fs.StringArray("key", nil, "`[NAME=]PUB`: public key of a publisher, named as its file by default; may be given several times")
+			product := fs.String("product", "", "`NAME`: the one product whose releases are accepted (default \""+verify.DefaultProduct+"\")")
+			out := fs.StringP("output", "o", "", "`FILE`: a new file to write to instead of standard output")
 			return func(_ context.Context, c *cli.Call, args []string) error {
 				if len(args) > 0 {
 					return cli.Usagef("policy init: takes no arguments; name keys with --key")

@@ -32,9 +32,9 @@ policy or damaged, 1 it could not be done.`,
 bhverify rebuild dist
 bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml --format json`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
-			policy := fs.String("policy", "", "policy `FILE` that the release must meet first (default: trust is not judged)")
+			policy := fs.String("policy", "", "`FILE`: a policy that the release must meet first (default: trust is not judged)")
 			workers := fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)")
-			temp := fs.String("temp", "", "directory for temporary files (default: the system's)")
+			temp := fs.String("temp", "", "`DIR`: for temporary files (default: the system's)")
 			plain := fs.Bool("plain-http", false, "talk to the registry without TLS (on the loopback interface this needs no flag)")
 			anonymous := fs.Bool("anonymous", false, "send no credentials of the docker configuration")
 			cli.Format(fs)
