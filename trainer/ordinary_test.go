@@ -8,7 +8,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/battle-hardened-ai/bhtrain/dataset/feature"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 )
@@ -38,7 +37,7 @@ func TestOrdinaryTrafficDependsOnSeedAndNumberAlone(t *testing.T) {
 	if slices.Equal(other[:100], all[:100]) {
 		t.Error("another seed makes the same rows")
 	}
-	const want = "sha256:2480ab61afee867bb649fc921db30755a90fec6226713857481e8fe4ab620093"
+	const want = "sha256:fa53c9c389912408673a8071d1228e40e9ca26b9061f1131e078a09949e31e6a"
 	if got := canon.Sum([]byte(strings.Join(all, "\n"))).String(); got != want {
 		t.Errorf("the stream has digest %s, this version %s", got, want)
 	}
@@ -76,47 +75,5 @@ func TestOrdinaryTrafficIsASourceOfItsOwn(t *testing.T) {
 	}
 	if slices.ContainsFunc(without.Rows, func(r Row) bool { return r.made() }) {
 		t.Error("ordinary traffic that nobody asked for")
-	}
-}
-
-func TestHalfOfTheTrainingPayloadsTakeTheOtherForm(t *testing.T) {
-	config, err := feature.DefaultConfig().Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	x, err := feature.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := reshaper{seed: 1, x: x, vector: make([]float32, feature.Dim)}
-	changed := map[string]int{}
-	for i := range 400 {
-		for _, c := range []struct {
-			name    string
-			kind    record.Kind
-			payload string
-			want    string
-		}{
-			{"value", record.Labelled, fmt.Sprintf("%d' or 1=1 --", i), fmt.Sprintf("%d%%27", i)},
-			{"request", record.Targets, fmt.Sprintf("/a.php?x=1&id=%d'+or+1=1&y=2", i), fmt.Sprintf("%d'+or+1=1", i)},
-			{"harmless", record.Targets, fmt.Sprintf("/a.php?x=1&id=%d", i), ""},
-			{"path", record.Requests, fmt.Sprintf("/a/%d'/b", i), ""},
-			{"log", record.Access, fmt.Sprintf("/a.php?id=%d'", i), ""},
-		} {
-			r := record.Record{Kind: c.kind, Payload: c.payload, Time: record.NoTime}
-			got := s.form(&r)
-			if r.Payload != c.payload || got.Payload != s.form(&r).Payload {
-				t.Fatalf("%q is changed or has two forms", c.payload)
-			}
-			if got.Payload != c.payload {
-				changed[c.name]++
-				if !strings.Contains(got.Payload, c.want) || c.name == "request" && got.Payload != c.want {
-					t.Errorf("%q becomes %q", c.payload, got.Payload)
-				}
-			}
-		}
-	}
-	if changed["value"] < 150 || changed["value"] > 250 || changed["request"] < 150 || changed["request"] > 250 || len(changed) != 2 {
-		t.Errorf("changed of 400 each: %v", changed)
 	}
 }

@@ -33,7 +33,7 @@ type Recipe struct {
 	MaxRows          int64           `json:"max_rows"`          // rows with the smallest hashes are used when there are more; 100 to 4,000,000
 	MinClassRows     int64           `json:"min_class_rows"`    // a class with fewer training rows is counted as "other"; 1 to 1,000,000
 	OrdinaryPPM      int64           `json:"ordinary_ppm"`      // benign rows made by [Ordinary], a source of their own, for every million rows of data; 0 to 1,000,000
-	LightPPM         int64           `json:"light_ppm"`         // weight of an exploit's title or a listed target in the classifier beside another record, 1 to 1,000,000
+	TitlePPM         int64           `json:"title_ppm"`         // weight of an exploit's title in the classifier beside that of a record, 1 to 1,000,000
 	ContaminationPPM int64           `json:"contamination_ppm"` // share of benign records that may raise an anomaly alarm, 0 to 500,000
 	Anomaly          IsolationParams `json:"anomaly"`
 	Classifier       Classifier      `json:"classifier"`
@@ -60,7 +60,7 @@ func DefaultRecipe() Recipe {
 		MaxRows:          400_000,
 		MinClassRows:     20,
 		OrdinaryPPM:      50_000,
-		LightPPM:         62_500,
+		TitlePPM:         62_500,
 		ContaminationPPM: 10_000,
 		Anomaly:          IsolationParams{Trees: 100, Sample: 256, MaxBytes: 88 << 10},
 		Classifier: Classifier{Boosting: &BoostParams{
@@ -101,7 +101,7 @@ func (r *Recipe) Validate() error {
 		{"taxonomy", int64(r.Taxonomy), int64(TaxonomyVersion), int64(TaxonomyVersion)},
 		{"max_rows", r.MaxRows, minRows, 4_000_000},
 		{"min_class_rows", r.MinClassRows, 1, million},
-		{"light_ppm", r.LightPPM, 1, million},
+		{"title_ppm", r.TitlePPM, 1, million},
 		{"ordinary_ppm", r.OrdinaryPPM, 0, million},
 		{"contamination_ppm", r.ContaminationPPM, 0, 500_000},
 		{"anomaly.trees", int64(r.Anomaly.Trees), 1, 128},

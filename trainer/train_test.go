@@ -199,7 +199,6 @@ func TestMatrixIsWhatServingComputes(t *testing.T) {
 			byRecord[row.Record] = i
 		}
 	}
-	reshape := reshaper{seed: m.Recipe.Seed, x: x, vector: make([]float32, feature.Dim)}
 	tracker := feature.NewTracker(m.Config)
 	at, seen := int64(0), made
 	parts := map[string]Part{}
@@ -209,9 +208,6 @@ func TestMatrixIsWhatServingComputes(t *testing.T) {
 		}
 		// What a sensor sends has no exploit; label and level are for training.
 		live := *r
-		if i, ok := byRecord[at]; ok && m.Rows[i].Part == Training {
-			live = *reshape.form(r)
-		}
 		live.Label, live.Level, live.Kind, live.Event = "", 0, "", ""
 		x.Vector(v, &live, tracker)
 		if i, ok := byRecord[at]; ok {
