@@ -24,7 +24,7 @@ const (
 	droppedWindow     = "outside the window"
 	droppedLater      = "later than the as-of time"
 	droppedCap        = "over max_rows"
-	droppedQuiet      = "a request of an exploit that shows no sign of an attack"
+	droppedQuiet      = "a listed request that shows no sign of an attack"
 )
 
 // ExploitSource is the name of exploits among the sources of a matrix.
@@ -205,13 +205,13 @@ func (c *collector) read(ctx context.Context, s *dataset.Snapshot, opt Options) 
 		class, level := int8(match.Class), r.Level
 		if class < 0 && r.Label == "" && r.Exploit != 0 {
 			if k, ok := c.exploitClass[r.Exploit]; ok {
-				if c.quiet(r) {
-					c.cover(&covered[source], -1)
-					c.drop(droppedQuiet, 1)
-					continue
-				}
 				class = k
 			}
+		}
+		if class >= 0 && c.names[class] != classBenign && c.quiet(r) {
+			c.cover(&covered[source], -1)
+			c.drop(droppedQuiet, 1)
+			continue
 		}
 		if level == record.LevelUnknown {
 			level = match.Level
@@ -256,14 +256,23 @@ func (c *collector) read(ctx context.Context, s *dataset.Snapshot, opt Options) 
 	return nil
 }
 
-// ordinaryAt is the number of OrdinarySource in sources.
-var ordinaryAt = uint8(slices.Index(sources, OrdinarySource))
+// Numbers of sources.
+var (
+	ordinaryAt = uint8(slices.Index(sources, OrdinarySource))
+	targetsAt  = uint8(slices.Index(sources, string(record.Targets)))
+)
 
 // made says whether the row is ordinary traffic that no site recorded.
 func (r *Row) made() bool { return r.Source == ordinaryAt }
 
 // isTitle says whether the row is the title of an exploit.
 func (r *Row) isTitle() bool { return r.Exploit != 0 }
+
+// isLight says whether the row's class is loosely tied to its text: titles are
+// prose about attacks, not attacks, and with the weight of records they teach
+// that prose is an attack; a list of targets has one class for the stream, that
+// it was a scan, whatever each line attempts.
+func (r *Row) isLight() bool { return r.isTitle() || r.Source == targetsAt }
 
 // ordinary makes row i of the recipe's ordinary traffic.
 func (r *Recipe) ordinary(i int64) record.Record { return Ordinary(r.Seed, i) }
@@ -293,10 +302,14 @@ func asked(r *record.Record) *record.Record {
 	return &seen
 }
 
-// quiet says whether a request taken from the text of an exploit is one that
-// anybody might send. Such texts also link to vendors, demonstrations and
-// harmless pages of the product.
+// quiet says whether a request taken from the text of an exploit, or listed
+// without an address, is one that anybody might send. Such texts also link to
+// vendors, demonstrations and harmless pages of the product, and most names
+// that a scanner guesses are harmless but for their number.
 func (c *collector) quiet(r *record.Record) bool {
+	if r.Kind != record.Requests && r.Kind != record.Targets {
+		return false
+	}
 	c.plain.Vector(c.vector, asked(r), nil)
 	return !feature.Signs(c.vector)
 }

@@ -69,20 +69,7 @@ func Ordinary(seed, i int64) record.Record {
 func (g *ordinaryGrammar) dress(rng *pcg, r *record.Record) {
 	how := rng.below(8)
 	if target := strings.HasPrefix(r.Payload, "/") || strings.HasPrefix(r.Payload, "http"); !target && how < 4 {
-		name := g.pick(rng, "low")
-		value := url.QueryEscape(r.Payload)
-		if how == 3 {
-			value = url.PathEscape(r.Payload)
-		}
-		pair := name + "=" + value
-		if how < 3 && rng.below(2) == 0 {
-			pair = g.pick(rng, "low") + "=" + strconv.Itoa(int(rng.below(1000))) + "&" + pair
-		}
-		if how == 0 {
-			r.Method, r.Protocol, r.Payload = "POST", "http", pair
-			return
-		}
-		r.Payload = "/" + g.pick(rng, "low") + [...]string{"", "/", ".php", ".aspx"}[rng.below(4)] + "?" + pair
+		g.wrap(rng, r)
 	}
 	switch {
 	case strings.HasPrefix(r.Payload, "/") && how < 6, strings.HasPrefix(r.Payload, "http") && how < 6:
@@ -90,6 +77,25 @@ func (g *ordinaryGrammar) dress(rng *pcg, r *record.Record) {
 	case how == 6:
 		r.Method, r.Protocol = "POST", "http"
 	}
+}
+
+// wrap makes the payload the value of a parameter of a form, in one of four
+// cases, or of the query of a request.
+func (g *ordinaryGrammar) wrap(rng *pcg, r *record.Record) {
+	how := rng.below(4)
+	name := g.pick(rng, "low")
+	value := url.QueryEscape(r.Payload)
+	if how == 3 {
+		value = url.PathEscape(r.Payload)
+	}
+	pair := name + "=" + value
+	if how < 3 && rng.below(2) == 0 {
+		pair = g.pick(rng, "low") + "=" + strconv.Itoa(int(rng.below(1000))) + "&" + pair
+	}
+	if how > 0 {
+		pair = "/" + g.pick(rng, "low") + [...]string{"", "/", ".php", ".aspx"}[rng.below(4)] + "?" + pair
+	}
+	r.Payload = pair
 }
 
 func (g *ordinaryGrammar) pick(rng *pcg, rule string) string {

@@ -33,7 +33,7 @@ type Recipe struct {
 	MaxRows          int64           `json:"max_rows"`          // rows with the smallest hashes are used when there are more; 100 to 4,000,000
 	MinClassRows     int64           `json:"min_class_rows"`    // a class with fewer training rows is counted as "other"; 1 to 1,000,000
 	OrdinaryPPM      int64           `json:"ordinary_ppm"`      // benign rows made by [Ordinary], a source of their own, for every million rows of data; 0 to 1,000,000
-	TitlePPM         int64           `json:"title_ppm"`         // weight of an exploit's title in the classifier beside that of a record, 1 to 1,000,000
+	LightPPM         int64           `json:"light_ppm"`         // weight of an exploit's title or a listed target in the classifier beside another record, 1 to 1,000,000
 	ContaminationPPM int64           `json:"contamination_ppm"` // share of benign records that may raise an anomaly alarm, 0 to 500,000
 	Anomaly          IsolationParams `json:"anomaly"`
 	Classifier       Classifier      `json:"classifier"`
@@ -58,9 +58,9 @@ func DefaultRecipe() Recipe {
 		FeatureSchema:    feature.SchemaVersion,
 		Taxonomy:         TaxonomyVersion,
 		MaxRows:          400_000,
-		MinClassRows:     20,
+		MinClassRows:     60,
 		OrdinaryPPM:      50_000,
-		TitlePPM:         62_500,
+		LightPPM:         62_500,
 		ContaminationPPM: 10_000,
 		Anomaly:          IsolationParams{Trees: 100, Sample: 256, MaxBytes: 88 << 10},
 		Classifier: Classifier{Boosting: &BoostParams{
@@ -101,7 +101,7 @@ func (r *Recipe) Validate() error {
 		{"taxonomy", int64(r.Taxonomy), int64(TaxonomyVersion), int64(TaxonomyVersion)},
 		{"max_rows", r.MaxRows, minRows, 4_000_000},
 		{"min_class_rows", r.MinClassRows, 1, million},
-		{"title_ppm", r.TitlePPM, 1, million},
+		{"light_ppm", r.LightPPM, 1, million},
 		{"ordinary_ppm", r.OrdinaryPPM, 0, million},
 		{"contamination_ppm", r.ContaminationPPM, 0, 500_000},
 		{"anomaly.trees", int64(r.Anomaly.Trees), 1, 128},
@@ -133,6 +133,12 @@ func (r *Recipe) Validate() error {
 			return fmt.Errorf("%w: %s is %d: want %d to %d", ErrRecipe, b.name, b.value, b.low, b.top)
 		}
 	}
+	if b := r.Classifier.Boosting; b != nil && b.largest() > maxScore {
+		return fmt.Errorf("%w: classifier.boosting: rounds × max_step × learning rate is %d: want at most %d", ErrRecipe, b.largest(), int64(maxScore))
+	}
+	if n := r.Reputation.largest(); n > maxScore {
+		return fmt.Errorf("%w: reputation: rounds × max_step × learning rate is %d: want at most %d", ErrRecipe, n, int64(maxScore))
+	}
 	return nil
 }
 
@@ -140,6 +146,16 @@ const (
 	minBytes = 4 << 10
 	maxBytes = 1 << 20
 )
+
+// maxScore bounds the magnitude of a raw score while training, which is an
+// int32 in units of 2^-scoreBits; the bias stays far below the rest.
+const maxScore = 1500
+
+// largest is the largest magnitude that all rounds can add to a raw score,
+// rounded up. All three factors were checked to be in their bounds.
+func (p *BoostParams) largest() int64 {
+	return (int64(p.Rounds)*p.MaxStepMilli*p.LearningRatePPM + 999_999_999) / 1_000_000_000
+}
 
 func (p *BoostParams) bounds(at string) []bound {
 	const million = 1_000_000

@@ -162,3 +162,19 @@ func FuzzDecodeRecipe(f *testing.F) {
 		}
 	})
 }
+
+func TestRecipeWhoseScoresWouldNotFit(t *testing.T) {
+	r := DefaultRecipe()
+	r.Reputation.Rounds, r.Reputation.MaxStepMilli, r.Reputation.LearningRatePPM = 1000, 100_000, 1_000_000
+	if err := r.Validate(); !errors.Is(err, ErrRecipe) || !strings.Contains(err.Error(), "reputation: rounds") {
+		t.Errorf("scores of 100,000: %v", err)
+	}
+	r.Reputation.MaxStepMilli = 1500
+	if err := r.Validate(); err != nil {
+		t.Errorf("scores of 1,500: %v", err)
+	}
+	r.Classifier.Boosting.Rounds, r.Classifier.Boosting.MaxStepMilli, r.Classifier.Boosting.LearningRatePPM = 1000, 1501, 1_000_000
+	if err := r.Validate(); !errors.Is(err, ErrRecipe) || !strings.Contains(err.Error(), "classifier.boosting: rounds") {
+		t.Errorf("scores of 1,501: %v", err)
+	}
+}

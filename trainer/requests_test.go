@@ -48,8 +48,8 @@ func TestRequestsHaveTheClassAndPartOfTheirExploit(t *testing.T) {
 	inputs := append(sampleInputs(t),
 		input("exploitdb", "files.csv", index, ""),
 		input("requests", "requests.jsonl", requests.String(), ""),
-		input("requests", "labelled.jsonl", `{"edb_id":1,"method":"GET","url":"/labelled?n=1"}`, ",class=xss"),
-		input("targets", "scan.txt", "/scan?a\n/scan?b\n", ",class=scanner"),
+		input("requests", "labelled.jsonl", `{"edb_id":1,"method":"GET","url":"/labelled?n='1"}`, ",class=xss"),
+		input("targets", "scan.txt", "/scan?a'\n/scan?b'\n", ",class=scanner"),
 		input("targets", "list.txt", "/list?a\n/list?b\n/list?c\n", ""),
 	)
 	s := snapshotOf(t, inputs)

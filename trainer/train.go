@@ -311,15 +311,26 @@ func (t *trainer) pick(rows []int32, columns []int, maxBins int, like *bins, lab
 	return s
 }
 
-// lighten makes rows that are titles of exploits count ppm parts in a million
-// of what they weigh, at least 1. Titles are prose about attacks, not attacks:
-// with the weight of records they teach that prose is an attack. rows are those
-// of s.
+// fewLight is the weight, in rows, below which the light rows of one class are
+// not made lighter together.
+const fewLight = 64
+
+// lighten makes the light rows of each class count ppm parts in a million of
+// what they weigh, but together as many as fewLight if there are so many, and
+// each at least 1: a rare class may be known by little else. rows are those of s.
 func (t *trainer) lighten(s samples, rows []int32, ppm int64) samples {
+	sum := make([]int64, len(t.m.Classes))
+	for i, r := range rows {
+		if t.m.Rows[r].isLight() {
+			sum[s.labels[i]] += int64(s.weights[i])
+		}
+	}
 	s.weights = slices.Clone(s.weights)
 	for i, r := range rows {
-		if t.m.Rows[r].isTitle() {
-			s.weights[i] = int32(max(1, int64(s.weights[i])*ppm/1_000_000))
+		if t.m.Rows[r].isLight() {
+			all := sum[s.labels[i]]
+			share := max(all*ppm/1_000_000, min(all, fewLight*unitWeight))
+			s.weights[i] = int32(max(1, int64(s.weights[i])*share/all))
 		}
 	}
 	return s
@@ -351,7 +362,7 @@ func (t *trainer) classifier(ctx context.Context) error {
 	train := m.where(func(r *Row) bool { return r.Class >= 0 && r.Part == Training })
 	valid := m.where(func(r *Row) bool { return r.Class >= 0 && r.Part == Validation })
 	label := func(r *Row) uint8 { return uint8(r.Class) }
-	light := func(s samples, rows []int32) samples { return t.lighten(s, rows, m.Recipe.TitlePPM) }
+	light := func(s samples, rows []int32) samples { return t.lighten(s, rows, m.Recipe.LightPPM) }
 	f := form{columns: columns, dim: m.Dim, transform: model.Softmax, classes: m.Classes}
 	var sum *additive
 	var plain samples

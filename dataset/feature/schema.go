@@ -1,6 +1,9 @@
 package feature
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // SchemaVersion names the meaning of every column and of the tracker. It is
 // raised whenever a vector of some record changes.
@@ -466,8 +469,18 @@ func columns() []Column {
 
 // ForClassifier returns the columns that the classifier of threats may use,
 // ascending: what was asked and how the source behaved, never who it is. A
-// model that knows addresses learns the sites it was trained on.
-func ForClassifier() []int { return allowed(Shape, Chars, Structure, Token, Lexical, Ports, History) }
+// model that knows addresses learns the sites it was trained on; one that knows
+// whether method, status and size were recorded learns which kind of log each
+// class came from.
+func ForClassifier() []int {
+	return slices.DeleteFunc(allowed(Shape, Chars, Structure, Token, Lexical, Ports, History), func(i int) bool {
+		switch c := column(i); {
+		case c >= colMethodGet && c <= colRefererLength, c == colPort, c == colPortWeb, c == colProtocolWeb:
+			return true
+		}
+		return false
+	})
+}
 
 // ForAnomaly returns the columns that the anomaly detector may use, ascending:
 // as for the classifier, since an unusual address is no unusual behaviour.

@@ -58,8 +58,9 @@ One record is one vector of %d columns. Every value is a whole number from 0 to 
 "log8" is a count on a scale with eight steps per doubling, exact below 16. Text is normalised before it is
 counted; "part" means one path segment, one parameter value or a bare value.
 
-Columns by model: the classifier and the anomaly detector use all groups but address; reputation uses address and
-history only.
+Columns by model: the anomaly detector uses all groups but address; so does the classifier, but for the
+method, the status, size, referer_length, port, port_web and protocol_web, which say what kind of log a record is from; reputation uses
+address and history only.
 `, SchemaVersion, Dim)
 	group := Group("")
 	for i, c := range Columns {
@@ -79,7 +80,7 @@ func TestModelsUseTheirGroupsOnly(t *testing.T) {
 		without []Group
 		with    []Group
 	}{
-		{"classifier", ForClassifier(), []Group{Address}, []Group{Shape, Chars, Structure, Token, Lexical, Ports, History}},
+		{"classifier", ForClassifier(), []Group{Address}, []Group{Chars, Structure, Token, Lexical, History}},
 		{"anomaly", ForAnomaly(), []Group{Address}, []Group{Shape, Chars, Structure, Token, Lexical, Ports, History}},
 		{"reputation", ForReputation(), []Group{Shape, Chars, Structure, Token, Lexical, Ports}, []Group{Address, History}},
 	} {
@@ -105,6 +106,24 @@ func TestModelsUseTheirGroupsOnly(t *testing.T) {
 			if groups[g] != all {
 				t.Errorf("%s uses %d of %d columns of group %s", m.name, groups[g], all, g)
 			}
+		}
+	}
+}
+
+func TestClassifierIsBlindToHowARecordWasMade(t *testing.T) {
+	used := map[string]bool{}
+	for _, c := range ForClassifier() {
+		used[Columns[c].Name] = true
+	}
+	for _, name := range []string{"method_get", "method_post", "method_write", "method_rare", "status_class", "status_denied",
+		"status_missing", "size", "referer_length", "port", "port_web", "protocol_web"} {
+		if used[name] {
+			t.Errorf("the classifier uses %s", name)
+		}
+	}
+	for _, name := range []string{"payload_length", "target_form", "parameters", "agent_scanner", "user_common", "port_shell", "protocol_shell", "failed"} {
+		if !used[name] {
+			t.Errorf("the classifier does not use %s", name)
 		}
 	}
 }

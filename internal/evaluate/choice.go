@@ -40,7 +40,8 @@ type variant struct {
 
 var variants = []variant{
 	{"default", func(*trainer.Matrix) {}},
-	{"titles 1/1", func(m *trainer.Matrix) { m.Recipe.TitlePPM = 1_000_000 }},
+	{"no requests", func(m *trainer.Matrix) { hold(m, "requests") }},
+	{"light rows 1/1", func(m *trainer.Matrix) { m.Recipe.LightPPM = 1_000_000 }},
 	{"rate .15", func(m *trainer.Matrix) { m.Recipe.Classifier.Boosting.LearningRatePPM = 150_000 }},
 	{"8 leaves", func(m *trainer.Matrix) {
 		m.Recipe.Classifier.Boosting.MaxLeaves, m.Recipe.Classifier.Boosting.Rounds = 8, 120
@@ -48,9 +49,9 @@ var variants = []variant{
 	{"31 leaves", func(m *trainer.Matrix) {
 		m.Recipe.Classifier.Boosting.MaxLeaves, m.Recipe.Classifier.Boosting.MaxDepth = 31, 12
 	}},
-	{"titles 1/32", func(m *trainer.Matrix) { m.Recipe.TitlePPM = 31_250 }},
-	{"titles 1/128", func(m *trainer.Matrix) { m.Recipe.TitlePPM = 7800 }},
-	{"titles 1/1000", func(m *trainer.Matrix) { m.Recipe.TitlePPM = 1000 }},
+	{"light rows 1/32", func(m *trainer.Matrix) { m.Recipe.LightPPM = 31_250 }},
+	{"light rows 1/128", func(m *trainer.Matrix) { m.Recipe.LightPPM = 7800 }},
+	{"light rows 1/1000", func(m *trainer.Matrix) { m.Recipe.LightPPM = 1000 }},
 	{"balance .5", func(m *trainer.Matrix) { m.Recipe.Classifier.Boosting.BalancePPM = 500_000 }},
 	{"balance 0", func(m *trainer.Matrix) { m.Recipe.Classifier.Boosting.BalancePPM = 0 }},
 	{"balance .75", func(m *trainer.Matrix) { m.Recipe.Classifier.Boosting.BalancePPM = 750_000 }},

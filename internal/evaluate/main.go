@@ -32,7 +32,8 @@ func main() {
 	dir := pflag.String("snapshot", "", "snapshot directory (required)")
 	asOf := pflag.String("as-of", "", "RFC 3339 time that the recipe's window ends at (default: the newest record)")
 	window := pflag.Int64("window", 0, "days of the recipe's window (default: the recipe's)")
-	only := pflag.StringSlice("only", nil, "variants of the study to run (default: all)")
+	ordinary := pflag.Int64("ordinary", -1, "ordinary_ppm of the recipe (default: the recipe's)")
+	only := pflag.StringArray("only", nil, "variants of the study to run (default: all)")
 	pflag.Parse()
 	study := studies[pflag.Arg(0)]
 	if *dir == "" || pflag.NArg() != 1 || study == nil {
@@ -40,6 +41,9 @@ func main() {
 		os.Exit(2)
 	}
 	r := trainer.DefaultRecipe()
+	if *ordinary >= 0 {
+		r.OrdinaryPPM = *ordinary
+	}
 	if *window > 0 {
 		r.WindowDays = *window
 	}

@@ -312,7 +312,7 @@ func edit(t testing.TB, v jsontext.Value, member string, value any) jsontext.Val
 
 func TestLimitsAreDrawnFromTheFigures(t *testing.T) {
 	text := strings.Join(newCard(t).limits(), "\n")
-	for _, want := range []string{"one source only", "fewer than 30 test rows", "no answer of their own: csrf", "25% of the weight"} {
+	for _, want := range []string{"one source only", "fewer than 30 test rows", "no answer of their own: code_execution", "25% of the weight"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
