@@ -133,8 +133,18 @@ func fraction(ppm int64) string { return fmt.Sprintf("%d.%04d", ppm/1_000_000, p
 
 func writeTraining(out io.Writer, s *trainer.Summary) {
 	n := s.Counts
-	fmt.Fprintf(out, "\nTRAINING on %d of %d rows (%d training, %d validation, %d test)\n",
-		n.Used, n.Exploits+n.Records, s.Parts[trainer.Training], s.Parts[trainer.Validation], s.Parts[trainer.Test])
+	made := int64(0)
+	for _, c := range n.Coverage {
+		if c.Source == trainer.OrdinarySource {
+			made = c.Rows
+		}
+	}
+	fmt.Fprintf(out, "\nTRAINING on %d of %d rows", n.Used-made, n.Exploits+n.Records)
+	if made > 0 {
+		fmt.Fprintf(out, " and %d of ordinary traffic that were made up", made)
+	}
+	fmt.Fprintf(out, " (%d training, %d validation, %d test)\n",
+		s.Parts[trainer.Training], s.Parts[trainer.Validation], s.Parts[trainer.Test])
 	for _, d := range n.Dropped {
 		fmt.Fprintf(out, "    not used %6d  %s\n", d.Rows, d.Reason)
 	}
