@@ -21,6 +21,7 @@ const (
 // Why a row of the snapshot trains nothing.
 const (
 	droppedUnlabelled = "no class in the taxonomy"
+	droppedSmall      = "of a class with too few training rows"
 	droppedWindow     = "outside the window"
 	droppedLater      = "later than the as-of time"
 	droppedCap        = "over max_rows"
@@ -423,7 +424,11 @@ func (c *collector) matrix() *Matrix {
 			row.Class = to[k]
 		}
 		if row.Class < 0 && row.Bad < 0 {
-			c.drop(droppedUnlabelled, 1)
+			if c.rows[i].class >= 0 {
+				c.drop(droppedSmall, 1)
+			} else {
+				c.drop(droppedUnlabelled, 1)
+			}
 			continue
 		}
 		if row.Exploit != 0 {
