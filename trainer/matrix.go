@@ -127,6 +127,9 @@ func BuildMatrix(ctx context.Context, s *dataset.Snapshot, r Recipe, opt Options
 	c.weigh()
 	m := c.matrix()
 	if !slices.ContainsFunc(m.Rows, func(r Row) bool { return !r.made() }) {
+		if n := c.labelled(); n > 0 && n < minRows {
+			return nil, fmt.Errorf("%w: %d labelled rows can be used, at least %d are needed%s", ErrTooFew, n, minRows, reasons(m.Count.Dropped))
+		}
 		return nil, fmt.Errorf("%w: none of %d exploits and %d records can be used%s", ErrTooFew, m.Count.Exploits, m.Count.Records, reasons(m.Count.Dropped))
 	}
 	manifest := s.Manifest()
@@ -372,6 +375,16 @@ func (c *collector) weigh() {
 	}
 }
 
+// labelled is the number of rows of the snapshot that have a class.
+func (c *collector) labelled() (n int64) {
+	for i := range c.rows {
+		if c.rows[i].class >= 0 && !c.rows[i].made() {
+			n++
+		}
+	}
+	return n
+}
+
 // matrix numbers the classes that have enough training rows and returns the
 // matrix without features.
 func (c *collector) matrix() *Matrix {
@@ -424,9 +437,11 @@ func (c *collector) matrix() *Matrix {
 			row.Class = to[k]
 		}
 		if row.Class < 0 && row.Bad < 0 {
-			if c.rows[i].class >= 0 {
+			switch {
+			case row.made(): // no row of the snapshot
+			case c.rows[i].class >= 0:
 				c.drop(droppedSmall, 1)
-			} else {
+			default:
 				c.drop(droppedUnlabelled, 1)
 			}
 			continue

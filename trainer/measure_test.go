@@ -43,7 +43,7 @@ func TestDataMetricsAddUp(t *testing.T) {
 	if i := slices.IndexFunc(d.Sources, func(s SourceData) bool { return s.Source == OrdinarySource }); i < 0 || rows != d.Exploits+d.Records+d.Sources[i].Rows || used+unused != rows || used != s.Counts.Used || byClass > used || byClass < used*9/10 {
 		t.Errorf("%d rows, %d used, %d not, %d in classes: %+v", rows, used, unused, byClass, d)
 	}
-	if !slices.Equal(d.Merged, []string{"csrf"}) {
+	if !slices.Equal(d.Merged, []string{"code_execution", "memory_corruption", "information_disclosure", "csrf", "xxe", "ssrf"}) {
 		t.Errorf("merged classes %q", d.Merged)
 	}
 	for name, curve := range map[string][][2]int64{"attack": m.Classifier.ROC, "anomaly": m.Anomaly.ROC, "reputation": m.Reputation.ROC} {

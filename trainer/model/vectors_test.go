@@ -649,7 +649,7 @@ func makeVectors(t *testing.T) []testVector {
 	text(42, "scoring-space", "not in canonical form", swap(`"dim":3`, `"dim": 3`))
 	text(42, "scoring-fraction", "want an integer", swap(`"threshold":1255`, `"threshold":1255.5`))
 	text(42, "scoring-not-json", "malformed", func(s string) string { return s[:len(s)-1] })
-	text(43, "scoring-unknown-member", "unknown object member", swap(`"dim":3`, `"dim":3,"extra":1`))
+	text(43, "scoring-unknown-member", "unknown member", swap(`"dim":3`, `"dim":3,"extra":1`))
 	text(44, "scoring-missing-member", "members are missing", swap(`"contamination_ppm":10000,`, ``))
 	text(45, "scoring-contamination", "contamination_ppm", swap(`"contamination_ppm":10000`, `"contamination_ppm":500001`))
 	text(45, "scoring-shift", "anomaly shift", swap(`"shift":8`, `"shift":41`))
