@@ -205,6 +205,13 @@ func (t *trainer) scaled(rows []int32) []float32 {
 	return x
 }
 
+// minQuantile is the number of validation rows from which a source has a say
+// in the threshold of anomalies.
+const minQuantile = 100
+
+// anomaly fits the detector. Its threshold gives at most the asked share of
+// alarms on benign validation rows, on all of them and on those of each source
+// that has enough: a quiet source cannot pay for the alarms of another.
 func (t *trainer) anomaly(ctx context.Context) error {
 	m, p := t.m, t.m.Recipe.Anomaly
 	rows := m.where(func(r *Row) bool { return m.isBenignRecord(r) && r.Part == Training })
@@ -239,18 +246,30 @@ func (t *trainer) anomaly(ctx context.Context) error {
 	t.opt.rounds("anomaly")(len(e.Trees), len(e.Trees))
 
 	valid := m.where(func(r *Row) bool { return m.isBenignRecord(r) && r.Part == Validation })
-	sums := make([]int64, len(valid))
+	bySource := make([][]int64, len(m.Sources))
+	var sums []int64
 	x := make([]float32, m.Dim)
-	for i, r := range valid {
+	for _, r := range valid {
 		t.scale.Apply(x, m.row(r))
+		var sum int64
 		for k := range e.Trees {
-			sums[i] += int64(trees[k].length(x))
+			sum += int64(trees[k].length(x))
 		}
+		source := m.Rows[r].Source
+		bySource[source] = append(bySource[source], sum)
+		sums = append(sums, sum)
 	}
 	slices.Sort(sums)
+	threshold := lowest(sums, m.Recipe.ContaminationPPM)
+	for _, s := range bySource {
+		if len(s) >= minQuantile {
+			slices.Sort(s)
+			threshold = min(threshold, lowest(s, m.Recipe.ContaminationPPM))
+		}
+	}
 	t.scoring.Anomaly = model.AnomalyRule{
 		Contamination: int(m.Recipe.ContaminationPPM), Shift: pathBits,
-		Threshold: int(max(-1, lowest(sums, m.Recipe.ContaminationPPM))),
+		Threshold: int(max(-1, threshold)),
 	}
 	t.metrics.Anomaly.Trees = int64(len(e.Trees))
 	return nil
