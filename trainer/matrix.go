@@ -66,27 +66,27 @@ type Row struct {
 
 // Counts says what became of the rows of a snapshot.
 type Counts struct {
-	Exploits int64     // in the snapshot
-	Records  int64     // in the snapshot
-	Used     int64     // rows of the matrix
-	Dropped  []Reason  // why the others are not, sorted by reason
-	Coverage []Covered // how far the taxonomy reaches, by source
-	Capped   []string  // sites whose weight was lowered, sorted
-	Merged   []string  // classes with too few training rows, counted as "other" or left out, in taxonomy order
+	Exploits int64     `json:"exploits"` // in the snapshot
+	Records  int64     `json:"records"`  // in the snapshot
+	Used     int64     `json:"used"`     // rows of the matrix
+	Dropped  []Reason  `json:"dropped"`  // why the others are not, sorted by reason
+	Coverage []Covered `json:"coverage"` // how far the taxonomy reaches, by source
+	Capped   []string  `json:"capped"`   // sites whose weight was lowered, sorted
+	Merged   []string  `json:"merged"`   // classes with too few training rows, counted as "other" or left out, in taxonomy order
 }
 
 // Reason is a number of rows and what they share.
 type Reason struct {
-	Reason string
-	Rows   int64
+	Reason string `json:"reason"`
+	Rows   int64  `json:"rows"`
 }
 
 // Covered says what the taxonomy made of the rows of one source.
 type Covered struct {
-	Source     string
-	Rows       int64
-	Unlabelled int64 // no class
-	Other      int64 // class "other": recognised as an attack of no known kind
+	Source     string `json:"source"`
+	Rows       int64  `json:"rows"`
+	Unlabelled int64  `json:"unlabelled"` // no class
+	Other      int64  `json:"other"`      // class "other": recognised as an attack of no known kind
 }
 
 // row reports the features of row i, which belong to the matrix.

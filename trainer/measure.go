@@ -115,23 +115,23 @@ type UnusedData struct {
 
 // Summary is what a person wants to know about a training.
 type Summary struct {
-	Counts  Counts
-	Parts   [3]int64       // rows by Part
-	Classes []ClassSummary // in the order of the model
-	Metrics Metrics
+	Counts  Counts         `json:"counts"`
+	Parts   [3]int64       `json:"parts"`   // rows by Part
+	Classes []ClassSummary `json:"classes"` // in the order of the model
+	Metrics Metrics        `json:"metrics"`
 }
 
 // ClassSummary says where the rows of a class come from.
 type ClassSummary struct {
-	Class   string
-	Parts   [3]int64 // rows by Part
-	Sources []SourceRows
+	Class   string       `json:"class"`
+	Parts   [3]int64     `json:"parts"` // rows by Part
+	Sources []SourceRows `json:"sources"`
 }
 
 // SourceRows is a number of rows of one source.
 type SourceRows struct {
-	Source string
-	Rows   int64
+	Source string `json:"source"`
+	Rows   int64  `json:"rows"`
 }
 
 func (m *Matrix) summary(metrics Metrics) Summary {
