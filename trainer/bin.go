@@ -123,68 +123,113 @@ func between(a, b float32) float32 {
 	return a
 }
 
-// find returns the bin of x among thresholds t: the number of thresholds
-// that do not hold x from above.
-func find(t []float32, x float32) uint8 {
-	lo, n := 0, len(t)
-	for n > 0 {
-		half := n / 2
-		if !(x <= t[lo+half]) {
-			lo += half + 1
-			n -= half + 1
-		} else {
-			n = half
+// source copies the values of column c of the given rows to dst.
+type source func(dst []float32, c int, rows []int32)
+
+// rowMajor is the source of a matrix with the given number of columns.
+func rowMajor(x []float32, width int) source {
+	return func(dst []float32, c int, rows []int32) {
+		for i, r := range rows {
+			dst[i] = x[int(r)*width+c]
 		}
 	}
-	return uint8(lo)
 }
 
-// fitBins bins the given columns of a row-major matrix of the given width.
-// Thresholds come from the rows of train alone; the bins of row i of the
-// result are those of row rows[i]. maxBins is in [2, MaxBins]. Columns of the
-// result are numbered as in columns.
-func fitBins(x []float32, width int, columns []int, train, rows []int32, maxBins, workers int) *bins {
+// ladder finds bins by comparing keys, without branches that depend on them.
+type ladder struct {
+	keys [MaxBins + 1]uint32 // of the thresholds, then the largest number
+	step int                 // of the search, a power of two
+}
+
+// noKey is what a missing value compares as: above every value.
+const noKey = math.MaxUint32 - 1
+
+func (l *ladder) set(t []float32) {
+	for i := range l.keys {
+		l.keys[i] = math.MaxUint32
+		if i < len(t) {
+			l.keys[i] = sortKey(t[i])
+		}
+	}
+	l.step = 1
+	for 2*l.step <= len(t) {
+		l.step *= 2
+	}
+}
+
+// find returns the bin of a key: the number of thresholds below it.
+func (l *ladder) find(k uint32) uint8 {
+	at := 0
+	for step := l.step; step > 0; step >>= 1 {
+		next := at + step
+		if l.keys[uint8(next-1)] >= k {
+			next = at
+		}
+		at = next
+	}
+	return uint8(at)
+}
+
+// fill writes the bins of values x to dst.
+func (l *ladder) fill(dst []uint8, x []float32) {
+	for i, v := range x {
+		k := uint32(noKey)
+		if v == v {
+			k = sortKey(v)
+		}
+		dst[i] = l.find(k)
+	}
+}
+
+// fitBins bins the given rows and columns of a matrix by thresholds made from
+// these rows. maxBins is in [2, MaxBins]. Rows and columns of the result are
+// numbered as in the arguments.
+func fitBins(src source, columns []int, rows []int32, maxBins, workers int) *bins {
 	m := &bins{rows: len(rows), thresholds: make([][]float32, len(columns)), columns: make([][]uint8, len(columns))}
-	type scratch struct{ a, b []uint32 }
+	type scratch struct {
+		x    []float32
+		a, b []uint32
+		l    ladder
+	}
 	rooms := make([]scratch, max(1, workers))
 	parallel(workers, len(columns), func(w, c int) {
 		s := &rooms[w]
-		if s.a == nil {
-			s.a, s.b = make([]uint32, len(train)), make([]uint32, len(train))
+		if s.x == nil {
+			s.x, s.a, s.b = make([]float32, len(rows)), make([]uint32, len(rows)), make([]uint32, len(rows))
 		}
+		src(s.x, columns[c], rows)
 		n := 0
-		for _, r := range train {
-			if v := x[int(r)*width+columns[c]]; v == v {
+		for _, v := range s.x {
+			if v == v {
 				s.a[n] = sortKey(v)
 				n++
 			}
 		}
-		m.thresholds[c] = cuts(sortKeys(s.a[:n], s.b[:n]), n < len(train), maxBins)
+		m.thresholds[c] = cuts(sortKeys(s.a[:n], s.b[:n]), n < len(rows), maxBins)
+		m.columns[c] = make([]uint8, len(rows))
+		s.l.set(m.thresholds[c])
+		s.l.fill(m.columns[c], s.x)
 	})
-	m.fill(x, width, columns, rows, workers)
 	return m
 }
 
 // apply bins other rows of the same matrix with the thresholds of m.
-func (m *bins) apply(x []float32, width int, columns []int, rows []int32, workers int) *bins {
+func (m *bins) apply(src source, columns []int, rows []int32, workers int) *bins {
 	o := &bins{rows: len(rows), thresholds: m.thresholds, columns: make([][]uint8, len(columns))}
-	o.fill(x, width, columns, rows, workers)
-	return o
-}
-
-func (m *bins) fill(x []float32, width int, columns []int, rows []int32, workers int) {
-	// Eight neighbouring float32 share a cache line or two: take them together.
-	blocks := (len(columns) + 7) / 8
-	parallel(workers, blocks, func(_, k int) {
-		lo, hi := 8*k, min(8*k+8, len(columns))
-		for c := lo; c < hi; c++ {
-			m.columns[c] = make([]uint8, len(rows))
+	type scratch struct {
+		x []float32
+		l ladder
+	}
+	rooms := make([]scratch, max(1, workers))
+	parallel(workers, len(columns), func(w, c int) {
+		s := &rooms[w]
+		if s.x == nil {
+			s.x = make([]float32, len(rows))
 		}
-		for i, r := range rows {
-			base := int(r) * width
-			for c := lo; c < hi; c++ {
-				m.columns[c][i] = find(m.thresholds[c], x[base+columns[c]])
-			}
-		}
+		src(s.x, columns[c], rows)
+		o.columns[c] = make([]uint8, len(rows))
+		s.l.set(m.thresholds[c])
+		s.l.fill(o.columns[c], s.x)
 	})
+	return o
 }

@@ -93,7 +93,7 @@ func TestBinsKeepTheirBoundsOnAnyValues(t *testing.T) {
 			}
 			rows[i] = int32(i)
 		}
-		m := fitBins(x, 1, []int{0}, rows, rows, maxBins, 1)
+		m := fitBins(rowMajor(x, 1), []int{0}, rows, maxBins, 1)
 		th := m.thresholds[0]
 		if m.count(0) > maxBins {
 			t.Fatalf("%d bins, limit %d", m.count(0), maxBins)
@@ -118,7 +118,7 @@ func TestBinsKeepTheirBoundsOnAnyValues(t *testing.T) {
 func TestThresholdsComeFromTrainingRowsOnly(t *testing.T) {
 	x := []float32{1, 2, 3, 100, -5}
 	all := []int32{0, 1, 2, 3, 4}
-	m := fitBins(x, 1, []int{0}, all[:3], all, 255, 2)
+	m := fitBins(rowMajor(x, 1), []int{0}, all[:3], 255, 2).apply(rowMajor(x, 1), []int{0}, all, 2)
 	if !slices.Equal(m.thresholds[0], []float32{1.5, 2.5}) {
 		t.Errorf("thresholds %v", m.thresholds[0])
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/detmath"
 )
@@ -162,13 +163,13 @@ func probabilities(scores [][]int32, probs [][]uint32, workers int) {
 	const block = 2048
 	rows := len(scores[0])
 	parallel(workers, (rows+block-1)/block, func(_, k int) {
+		if len(scores) == 1 {
+			lo, hi := block*k, min(block*k+block, rows)
+			logistic(probs[0][lo:hi], scores[0][lo:hi])
+			return
+		}
 		e := make([]float64, len(scores))
 		for r := block * k; r < min(block*k+block, rows); r++ {
-			if len(scores) == 1 {
-				x := math.Ldexp(float64(scores[0][r]), -scoreBits)
-				probs[0][r] = toProb(detmath.Sigmoid(x))
-				continue
-			}
 			sum := softmax(scores, r, e)
 			for t := range e {
 				probs[t][r] = toProb(e[t] / sum)
@@ -177,20 +178,88 @@ func probabilities(scores [][]int32, probs [][]uint32, workers int) {
 	})
 }
 
-// softmax sets e[t] to exp(s[t]-max) of row r and returns their sum, added in
-// the order of targets.
+// The curve 1/(1+e^-x) at multiples of 2^-curveStep, x from 0 to curveEnd,
+// where it is 1 to the last place of a probability.
+const (
+	curveStep = 6
+	curveEnd  = 18
+)
+
+var curve = sync.OnceValue(func() []float64 {
+	t := make([]float64, curveEnd<<curveStep+1)
+	for i := range t {
+		t[i] = math.Ldexp(detmath.Sigmoid(math.Ldexp(float64(i), -curveStep)), probBits)
+	}
+	return t
+})
+
+// logistic sets probs to the probabilities of scores, by the second-order
+// Taylor polynomial about the nearest point of the curve: less than 0.75 units
+// from the exact value, and 1 less that of the opposite score.
+func logistic(probs []uint32, scores []int32) {
+	const one = 1 << probBits
+	t := curve()
+	for i, s := range scores {
+		x := int64(s)
+		if s < 0 {
+			x = -x
+		}
+		k := (x + 1<<(scoreBits-curveStep-1)) >> (scoreBits - curveStep)
+		p := uint32(one)
+		if k < int64(len(t)) {
+			// With y the curve, y' = y(1-y) and y''/2 = y'(1/2-y).
+			d := float64(float64(x-k<<(scoreBits-curveStep)) * (1.0 / (1 << scoreBits)))
+			y := t[k]
+			u := float64(y * (1.0 / one))
+			slope := float64(y * (1 - u))
+			bend := float64(slope * (0.5 - u))
+			p = uint32(y + float64(d*(slope+float64(d*bend))) + 0.5)
+		}
+		if s < 0 {
+			p = one - p
+		}
+		probs[i] = p
+	}
+}
+
+// softmax sets e[t] to exp(s[t]-max) of row r, by a polynomial that is off by
+// less than 2^-28 of it, and returns their sum, added in the order of targets.
 func softmax(scores [][]int32, r int, e []float64) float64 {
 	top := scores[0][r]
 	for t := range scores {
 		top = max(top, scores[t][r])
 	}
 	sum := 0.0
+	table := powers()
 	for t := range scores {
-		e[t] = detmath.Exp(math.Ldexp(float64(scores[t][r]-top), -scoreBits))
+		// e^-x = e^-k·e^-d with k the nearest multiple of 2^-powerStep below x.
+		x := int64(top) - int64(scores[t][r])
+		k := x >> (scoreBits - powerStep)
+		if k >= int64(len(table)) {
+			e[t] = 0
+			continue
+		}
+		d := float64(float64(x-k<<(scoreBits-powerStep)) * (1.0 / (1 << scoreBits)))
+		e[t] = float64(table[k] * (1 - float64(d*(1-float64(d*(0.5-float64(d*(1.0/6))))))))
 		sum += e[t]
 	}
 	return sum
 }
+
+// The curve e^-x at multiples of 2^-powerStep, x from 0 to powerEnd, after
+// which nothing is left of a probability.
+const (
+	powerStep = 6
+	powerEnd  = 18
+)
+
+var powers = sync.OnceValue(func() []float64 {
+	t := make([]float64, powerEnd<<powerStep)
+	for i := range t {
+		t[i] = detmath.Exp(-math.Ldexp(float64(i), -powerStep))
+	}
+	return t
+})
 
 func toProb(p float64) uint32 { return uint32(math.RoundToEven(math.Ldexp(p, probBits))) }
 
@@ -265,94 +334,124 @@ type learner struct {
 	grow    grower
 }
 
+// maxPackedRows is the number of rows up to which statistics are rounded to as
+// many bits as keep packed sums in bounds, which leaves 9 or more a row. With
+// more rows, cells are wide and nothing is rounded.
+const maxPackedRows = 1 << 23
+
 func newLearner(p BoostParams, rows, targets, workers int) *learner {
-	l := &learner{p: p, targets: targets, workers: workers, factor: 1 << 16}
+	l := &learner{p: p, targets: targets, workers: workers, factor: 1 << 16, rows: make([]int32, rows)}
 	if targets > 2 {
 		// The diagonal of the softmax hessian understates the curvature
 		// along which all scores move; Friedman's factor K/(K-1) mends that.
 		l.factor = int64(targets) << 16 / int64(targets-1)
 	}
-	l.g, l.h = make([]int64, rows), make([]int64, rows)
-	l.packed, l.rows = make([]int64, rows), make([]int32, rows)
+	if rows > maxPackedRows {
+		l.g, l.h = make([]int64, rows), make([]int64, rows)
+	} else {
+		l.packed = make([]int64, rows)
+	}
 	return l
+}
+
+// statistic returns gradient and hessian of a row whose target has
+// probability p, in units of 2^-statBits.
+func (l *learner) statistic(p uint32, weight int32, is bool) (g, h int64) {
+	const one = 1 << probBits
+	w, q, y := int64(weight), int64(p), int64(0)
+	if is {
+		y = one
+	}
+	return w * (q - y), max(1, w*(q*(one-q)>>probBits)*l.factor>>16)
 }
 
 // fit grows the next tree of a target and adds its values to the scores.
 func (l *learner) fit(t *tiles, s samples, target int, probs []uint32, scores []int32) tree {
-	const one = 1 << probBits
-	var sumG, sumH int64
-	for r, p := range probs {
-		w := int64(s.weights[r])
-		y := int64(0)
-		if l.targets == 1 && s.labels[r] == 1 || l.targets > 1 && int(s.labels[r]) == target {
-			y = one
-		}
-		q := int64(p)
-		g := w * (q - y)
-		h := max(1, w*(q*(one-q)>>probBits)*l.factor>>16)
-		l.g[r], l.h[r] = g, h
-		sumG += max(g, -g)
-		sumH += h
-		l.rows[r] = int32(r)
+	yes := uint8(target) // the label for which the target is 1
+	if l.targets == 1 {
+		yes = 1
 	}
-	l.pack(t, sumG, sumH)
-	l.grow.tiles, l.grow.maxLeaves, l.grow.maxDepth = t, l.p.MaxLeaves, l.p.MaxDepth
+	shiftG, shiftH := l.gradients(t, s, yes, probs)
+	l.grow.of, l.grow.cols, l.grow.maxLeaves, l.grow.maxDepth = s.bins, t.cols, l.p.MaxLeaves, l.p.MaxDepth
 	tr, spans := l.grow.grow(&l.split, l.rows)
 
 	lambda := math.Ldexp(float64(l.p.L2Milli)/1000, statBits)
 	step := float64(l.p.MaxStepMilli) / 1000
 	rate := float64(l.p.LearningRatePPM) / 1e6
 	tr.values = make([]int32, len(spans))
-	for i, sp := range spans {
-		var g, h int64
-		for _, r := range l.rows[sp.lo:sp.hi] {
-			g += l.g[r]
-			h += l.h[r]
-		}
-		v := max(-step, min(step, -float64(g)/(float64(h)+lambda)))
+	parallel(l.workers, len(spans), func(_, i int) {
+		sp := spans[i]
+		g, h := math.Ldexp(float64(sp.g), shiftG), math.Ldexp(float64(sp.h), shiftH)
+		v := max(-step, min(step, -g/(h+lambda)))
 		k := int32(math.RoundToEven(math.Ldexp(float64(v*rate), scoreBits)))
 		tr.values[i] = k
 		for _, r := range l.rows[sp.lo:sp.hi] {
 			scores[r] += k
 		}
-	}
+	})
 	return *tr
 }
 
-// pack prepares the search for splits. Statistics are rounded to as many bits
-// as keep packed sums in bounds, which is 9 or more a row up to 8 million
-// rows; above that, cells are wide and nothing is rounded. Leaf values are
-// always of the unrounded sums.
-func (l *learner) pack(t *tiles, sumG, sumH int64) {
-	n := int64(len(l.rows))
-	shiftG, shiftH := roundingShift(sumG, n, maxPackedG), roundingShift(sumH, n, maxPackedH)
+// gradients prepares the search for splits, and the list of rows. Its sums are
+// multiples of 2^shift of what they stand for.
+func (l *learner) gradients(t *tiles, s samples, yes uint8, probs []uint32) (shiftG, shiftH int) {
+	const block = 1 << 14
+	n := len(probs)
+	sums := make([][2]int64, (n+block-1)/block)
+	total := func() (g, h int64) {
+		for _, sum := range sums {
+			g += sum[0]
+			h += sum[1]
+		}
+		return g, h
+	}
+	parallel(l.workers, len(sums), func(_, k int) {
+		lo, hi := block*k, min(block*k+block, n)
+		weights, labels := s.weights[lo:hi], s.labels[lo:hi]
+		var sumG, sumH int64
+		for i, p := range probs[lo:hi] {
+			g, h := l.statistic(p, weights[i], labels[i] == yes)
+			if l.packed == nil {
+				l.g[lo+i], l.h[lo+i] = g, h
+			}
+			sumG += max(g, -g)
+			sumH += h
+			l.rows[lo+i] = int32(lo + i)
+		}
+		sums[k] = [2]int64{sumG, sumH}
+	})
 	room := l.split
 	l.split = gradients{
-		tiles: t, minRows: l.p.MinRows, workers: l.workers,
+		tiles: t, packed: l.packed, g: l.g, h: l.h, minRows: l.p.MinRows, workers: l.workers,
 		ordered: room.ordered, orderedH: room.orderedH, local: room.local,
 	}
 	if room.tiles == t {
 		l.split.pool = room.pool
 	}
-	if n > 1<<23 {
-		shiftG, shiftH = 0, 0
-		l.split.g, l.split.h = l.g, l.h
-	} else {
-		var absG, totalH int64
-		for r := range l.packed {
-			g, h := roundShift(l.g[r], shiftG), roundShift(l.h[r], shiftH)
-			absG += max(g, -g)
-			totalH += h
-			l.packed[r] = g<<32 + h
-		}
-		if !packable(absG, totalH) {
+	if l.packed != nil {
+		sumG, sumH := total()
+		shiftG, shiftH = roundingShift(sumG, int64(n), maxPackedG), roundingShift(sumH, int64(n), maxPackedH)
+		parallel(l.workers, len(sums), func(_, k int) {
+			lo, hi := block*k, min(block*k+block, n)
+			weights, labels, packed := s.weights[lo:hi], s.labels[lo:hi], l.packed[lo:hi]
+			var absG, sumH int64
+			for i, p := range probs[lo:hi] {
+				g, h := l.statistic(p, weights[i], labels[i] == yes)
+				g, h = roundShift(g, shiftG), roundShift(h, shiftH)
+				absG += max(g, -g)
+				sumH += h
+				packed[i] = g<<32 + h
+			}
+			sums[k] = [2]int64{absG, sumH}
+		})
+		if !packable(total()) {
 			panic("trainer: internal error: packed sums out of bounds")
 		}
-		l.split.packed = l.packed
 	}
 	l.split.lambda = math.Ldexp(float64(l.p.L2Milli)/1000, statBits-shiftH)
 	l.split.minGain = math.Ldexp(float64(l.p.MinGainMilli)/1000, statBits+shiftH-2*shiftG)
 	l.split.minH = int64(math.Ceil(math.Ldexp(float64(l.p.MinHessianMilli)/1000, statBits-shiftH)))
+	return shiftG, shiftH
 }
 
 // roundingShift returns the least s at which n values with the given sum of

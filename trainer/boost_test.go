@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"reflect"
 	"testing"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/detmath"
 )
 
 // quadrants makes rows whose class is decided by two columns jointly, with
@@ -58,8 +61,8 @@ func quadrantSamples(seed uint64, rows, classes int) (train, valid samples, f fo
 		return s
 	}
 	train, valid = pick(a), pick(b)
-	train.bins = fitBins(x, width, columns, a, a, 255, 2)
-	valid.bins = train.bins.apply(x, width, columns, b, 2)
+	train.bins = fitBins(rowMajor(x, width), columns, a, 255, 2)
+	valid.bins = train.bins.apply(rowMajor(x, width), columns, b, 2)
 	return train, valid, form{thresholds: train.bins.thresholds, columns: columns, dim: width}
 }
 
@@ -151,7 +154,7 @@ func TestPackedAndWideSumsGrowTheSameTrees(t *testing.T) {
 				s.packed = append(s.packed, g<<32+h)
 			}
 		}
-		tr, _ := (&grower{tiles: s.tiles, maxLeaves: 40}).grow(s, rows)
+		tr, _ := (&grower{of: m, cols: s.tiles.cols, maxLeaves: 40}).grow(s, rows)
 		return tr
 	}
 	if narrow, wide := grow(false), grow(true); !reflect.DeepEqual(narrow, wide) || narrow.leaves < 20 {
@@ -246,7 +249,7 @@ func TestEngineGolden(t *testing.T) {
 		fmt.Fprintln(h, a.bias, a.losses, calibrate(valid, a.scores(valid.bins, len(a.rounds), 1), 1))
 	}
 	x, rows := cloud(500, 10)
-	trees, _, err := growIsolation(context.Background(), IsolationParams{Trees: 9, Sample: 64}, 1, x, 10, []int{0, 2, 3, 4, 6, 8}, rows, 2)
+	trees, _, err := growIsolation(context.Background(), IsolationParams{Trees: 9, Sample: 64}, 1, rowMajor(x, 10), []int{0, 2, 3, 4, 6, 8}, rows, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +260,7 @@ func TestEngineGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(h, forest)
-	const want = "c06b92881e878237962dfe0386b7483f8c53d24da06462e2b859f355d7f17c20"
+	const want = "d78ca31148840e2326cbcfa3049976ff41cc0a610a0f1b5d37aaf9ab47d83890"
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
 		t.Errorf("the engine makes %s, want %s", got, want)
 	}
@@ -302,4 +305,42 @@ func BenchmarkForest(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(train.bins.rows)*float64(p.Trees)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrowtree/s")
+}
+
+func TestProbabilitiesAreCloseToTheCurves(t *testing.T) {
+	const one = 1 << probBits
+	var scores []int32
+	p := newPCG(2, 2)
+	for range 20_000 {
+		scores = append(scores, int32(p.below(40<<scoreBits))-20<<scoreBits)
+	}
+	scores = append(scores, 0, 1, -1, math.MaxInt32, -math.MaxInt32, 18<<scoreBits, 18<<scoreBits+1<<(scoreBits-curveStep-1)-1)
+	probs := make([]uint32, len(scores))
+	logistic(probs, scores)
+	opposite := make([]uint32, 1)
+	for i, s := range scores {
+		exact := math.Ldexp(detmath.Sigmoid(math.Ldexp(float64(s), -scoreBits)), probBits)
+		if math.Abs(float64(probs[i])-exact) > 0.75 {
+			t.Fatalf("score %d: %d units, exact %v", s, probs[i], exact)
+		}
+		logistic(opposite, []int32{-s})
+		if s != 0 && opposite[0] != one-probs[i] {
+			t.Fatalf("score %d: %d units, its opposite %d", s, probs[i], opposite[0])
+		}
+	}
+	e := make([]float64, 3)
+	for range 20_000 {
+		s := [][]int32{{int32(p.below(30 << scoreBits))}, {int32(p.below(30 << scoreBits))}, {-int32(p.below(30 << scoreBits))}}
+		top := max(s[0][0], s[1][0], s[2][0])
+		sum := softmax(s, 0, e)
+		if sum != e[0]+e[1]+e[2] {
+			t.Fatal("the sum is not that of the parts")
+		}
+		for k := range e {
+			exact := detmath.Exp(math.Ldexp(float64(s[k][0]-top), -scoreBits))
+			if math.Abs(e[k]-exact) > math.Ldexp(exact, -27)+math.Ldexp(1, -25) {
+				t.Fatalf("scores %v: %v, exact %v", s, e[k], exact)
+			}
+		}
+	}
 }

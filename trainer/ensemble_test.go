@@ -38,7 +38,7 @@ func TestEnsembleSaysWhatTheTreesSay(t *testing.T) {
 		for c := range columns {
 			columns[c] = c
 		}
-		binned := (&bins{thresholds: f.thresholds}).apply(x, width, columns, rows, 1)
+		binned := (&bins{thresholds: f.thresholds}).apply(rowMajor(x, width), columns, rows, 1)
 		for _, n := range []int{0, 1, len(a.rounds)} {
 			for _, beta := range []int64{betaOne, 7, 5 * betaOne} {
 				e := a.ensemble(n, beta, f)

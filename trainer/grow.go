@@ -56,8 +56,8 @@ type splitter interface {
 	drop(n *node)
 }
 
-// frontier is a heap of nodes that can be split: highest gain first, then the
-// one made first.
+// frontier holds the nodes that can be split, as a heap: highest gain first,
+// then the one made first.
 type frontier []*node
 
 func (f frontier) Len() int { return len(f) }
@@ -76,50 +76,93 @@ func (f *frontier) Pop() any {
 	return n
 }
 
-// grower grows trees over one layout of columns. Its room is reused from tree
-// to tree; it is not safe for concurrent use.
+// grower grows trees over the columns of one matrix. Its room is reused from
+// tree to tree; it is not safe for concurrent use.
 type grower struct {
-	tiles     *tiles
-	maxLeaves int // at least 1
-	maxDepth  int // 0 for no bound
-	room      []int32
+	of        *bins
+	cols      []int32 // column of each position of a candidate; nil when they are the same
+	maxLeaves int     // at least 1
+	maxDepth  int     // 0 for no bound
+
+	room  []int32
+	nodes [][]node // blocks of nodesBlock
+	used  int
+	open  frontier
+	done  []*node
 }
 
-// span is a range of the row list.
-type span struct{ lo, hi int }
+const nodesBlock = 256
+
+// span is a range of the row list and the sums of its rows.
+type span struct {
+	lo, hi int
+	g, h   int64
+}
+
+// node returns a new node, which is the grower's until the tree is done.
+func (gr *grower) node(n node) *node {
+	if gr.used == nodesBlock*len(gr.nodes) {
+		gr.nodes = append(gr.nodes, make([]node, nodesBlock))
+	}
+	at := &gr.nodes[gr.used/nodesBlock][gr.used%nodesBlock]
+	gr.used++
+	*at = n
+	return at
+}
 
 // grow splits the node with the highest gain until nothing gains or the
-// limits are reached. It reorders rows so that each leaf has a range of its
-// own, inside which rows keep their order, and returns the tree, without
-// values, and the range of each leaf.
+// limits are reached. Where no number of leaves is a limit, the order does not
+// matter for the shape of the tree, and it splits the left child first, which
+// keeps the fewest nodes waiting.
+//
+// It reorders rows so that each leaf has a range of its own, inside which rows
+// keep their order, and returns the tree, without values, and the range of each
+// leaf.
 func (gr *grower) grow(s splitter, rows []int32) (*tree, []span) {
 	t := &tree{}
-	root := &node{hi: len(rows), up: -1, path: 1}
+	gr.used, gr.open, gr.done = 0, gr.open[:0], gr.done[:0]
+	free := gr.maxLeaves >= len(rows) || gr.maxDepth > 0 && gr.maxDepth < 31 && gr.maxLeaves >= 1<<gr.maxDepth
+	root := gr.node(node{hi: len(rows), up: -1, path: 1})
 	s.root(root, rows)
 	root.best = s.best(root, rows)
-	var open frontier
-	var done []*node
 	add := func(n *node) {
-		if n.best.pos >= 0 {
-			heap.Push(&open, n)
-			return
+		switch {
+		case n.best.pos < 0:
+			s.drop(n)
+			gr.done = append(gr.done, n)
+		case free:
+			gr.open = append(gr.open, n)
+		default:
+			heap.Push(&gr.open, n)
 		}
-		s.drop(n)
-		done = append(done, n)
 	}
 	add(root)
 	order := 0
-	for len(open) > 0 && len(open)+len(done) < gr.maxLeaves {
-		n := heap.Pop(&open).(*node)
+	for len(gr.open) > 0 && len(gr.open)+len(gr.done) < gr.maxLeaves {
+		var n *node
+		if free {
+			n = gr.open.Pop().(*node)
+		} else {
+			n = heap.Pop(&gr.open).(*node)
+		}
 		at := int32(len(t.nodes))
-		t.nodes = append(t.nodes, treeNode{column: gr.tiles.cols[n.best.pos], bin: n.best.bin})
+		column := n.best.pos
+		if gr.cols != nil {
+			column = gr.cols[column]
+		}
+		t.nodes = append(t.nodes, treeNode{column: column, bin: n.best.bin})
 		gr.link(t, n, at)
-		mid := n.lo + gr.partition(rows[n.lo:n.hi], n.best)
-		left := &node{lo: n.lo, hi: mid, depth: n.depth + 1, order: order + 1, up: at, path: 2 * n.path}
-		right := &node{lo: mid, hi: n.hi, depth: n.depth + 1, order: order + 2, up: at, right: true, path: 2*n.path + 1}
+		mid := n.lo + gr.partition(rows[n.lo:n.hi], gr.of.columns[column], n.best.bin)
+		left := gr.node(node{
+			lo: n.lo, hi: mid, depth: n.depth + 1, order: order + 1, up: at, path: 2 * n.path,
+			g: n.best.g, h: n.best.h, best: noSplit,
+		})
+		right := gr.node(node{
+			lo: mid, hi: n.hi, depth: n.depth + 1, order: order + 2, up: at, right: true, path: 2*n.path + 1,
+			g: n.g - n.best.g, h: n.h - n.best.h, best: noSplit,
+		})
 		order += 2
-		left.best, right.best = noSplit, noSplit
-		last := len(open)+len(done)+2 >= gr.maxLeaves
+		last := len(gr.open)+len(gr.done)+2 >= gr.maxLeaves
 		deep := gr.maxDepth > 0 && left.depth >= gr.maxDepth
 		if last || deep {
 			s.drop(n)
@@ -128,19 +171,19 @@ func (gr *grower) grow(s splitter, rows []int32) (*tree, []span) {
 			left.best = s.best(left, rows[left.lo:left.hi])
 			right.best = s.best(right, rows[right.lo:right.hi])
 		}
-		add(left)
 		add(right)
+		add(left)
 	}
-	for _, n := range open {
+	for _, n := range gr.open {
 		s.drop(n)
-		done = append(done, n)
+		gr.done = append(gr.done, n)
 	}
-	spans := make([]span, len(done))
-	for i, n := range done {
+	spans := make([]span, len(gr.done))
+	for i, n := range gr.done {
 		gr.link(t, n, ^int32(i))
-		spans[i] = span{n.lo, n.hi}
+		spans[i] = span{n.lo, n.hi, n.g, n.h}
 	}
-	t.leaves = len(done)
+	t.leaves = len(gr.done)
 	return t, spans
 }
 
@@ -156,21 +199,20 @@ func (gr *grower) link(t *tree, n *node, to int32) {
 
 // partition moves the rows that go left to the front, both sides in their old
 // order, and returns how many they are.
-func (gr *grower) partition(rows []int32, c candidate) int {
+func (gr *grower) partition(rows []int32, column []uint8, bin uint8) int {
 	if cap(gr.room) < len(rows) {
 		gr.room = make([]int32, len(rows))
 	}
 	right := gr.room[:len(rows)]
-	words, shift := gr.tiles.words[c.pos/lanes], uint(8*(c.pos%lanes))
-	l, r := 0, 0
-	for _, row := range rows {
-		rows[l], right[r] = row, row
-		if uint8(words[row]>>shift) <= c.bin {
-			l++
-		} else {
-			r++
+	l := 0
+	for i, row := range rows {
+		rows[l], right[i-l] = row, row
+		goes := 0
+		if column[row] <= bin {
+			goes = 1
 		}
+		l += goes
 	}
-	copy(rows[l:], right[:r])
+	copy(rows[l:], right)
 	return l
 }

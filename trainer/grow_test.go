@@ -13,7 +13,7 @@ func growRandom(p *pcg, rows, columns, leaves, depth, workers int) (*bins, *tree
 		list[r] = int32(r)
 		s.packed[r] = (int64(p.below(200))-100)<<32 + 20
 	}
-	gr := &grower{tiles: s.tiles, maxLeaves: leaves, maxDepth: depth}
+	gr := &grower{of: m, cols: s.tiles.cols, maxLeaves: leaves, maxDepth: depth}
 	t, spans := gr.grow(s, list)
 	return m, t, spans, list
 }

@@ -68,20 +68,6 @@ func (t *tiles) newHistogram(wide bool) histogram {
 	return make(histogram, t.cells+spillSize)
 }
 
-// column unpacks the cells of one position into g and h.
-func (t *tiles) column(hist histogram, wide bool, pos int, g, h *[256]int64) {
-	start, n := int(t.start[pos]), int(t.bins[pos])
-	if wide {
-		for i, c := 0, hist[2*start:2*(start+n)]; i < n; i++ {
-			g[i], h[i] = c[2*i], c[2*i+1]
-		}
-		return
-	}
-	for i, c := range hist[start : start+n] {
-		g[i], h[i] = c>>32, c&maxPackedH
-	}
-}
-
 // fill sets hist to the sums over rows; stat[i] is the packed statistic of
 // rows[i]. rows nil means all rows of the tiles in order.
 func (t *tiles) fill(hist histogram, rows []int32, stat []int64, workers int) {

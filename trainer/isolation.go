@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/big"
+	"math/bits"
 	"sync"
 )
 
@@ -44,55 +44,84 @@ const maxSample = 4096
 
 var averagePaths = sync.OnceValue(func() []int32 {
 	table := make([]int32, maxSample+1)
-	// Terms of 2^-200 precision: the error of all of them together is far
-	// below the distance of any c(n) to the middle between two units.
-	const prec = 200
-	harmonic := new(big.Int)
-	for n := 2; n <= maxSample; n++ {
-		term := new(big.Int).Lsh(big.NewInt(1), prec)
-		harmonic.Add(harmonic, term.Quo(term, big.NewInt(int64(n-1))))
-		c := new(big.Int).Lsh(harmonic, 1)
-		tail := new(big.Int).Lsh(big.NewInt(int64(2*(n-1))), prec)
-		c.Sub(c, tail.Quo(tail, big.NewInt(int64(n))))
-		c.Add(c, new(big.Int).Lsh(big.NewInt(1), prec-pathBits-1))
-		table[n] = int32(c.Rsh(c, prec-pathBits).Int64())
+	// Fractions of 2^-108, hi:lo. Each term is rounded down, so that the error of
+	// all of them together is below 2^-95, far less than the distance of any
+	// c(n) to the middle between two units.
+	const top = 108 - 64
+	quotient := func(hi, d uint64) (uint64, uint64) { // hi:0 / d
+		lo, _ := bits.Div64(hi%d, 0, d)
+		return hi / d, lo
+	}
+	var hi, lo, carry uint64 // H(n-1)
+	for n := uint64(2); n <= maxSample; n++ {
+		h, l := quotient(1<<top, n-1)
+		lo, carry = bits.Add64(lo, l, 0)
+		hi += h + carry
+		h, l = quotient((n-1)<<top, n)
+		l, carry = bits.Sub64(lo, l, 0)
+		h = hi - h - carry
+		// Twice that, in units of 2^-pathBits, to the nearest.
+		table[n] = int32((h + 1<<(top-pathBits-2)) >> (top - pathBits - 1))
 	}
 	return table
 })
 
-// growIsolation grows p.Trees trees over rows of the row-major matrix x, of
-// which it looks at the given columns only. sample is min(p.Sample,
-// len(rows)). It returns the sample size as well.
-func growIsolation(ctx context.Context, p IsolationParams, seed int64, x []float32, width int, columns []int, rows []int32, workers int) ([]isolationTree, int, error) {
+// growIsolation grows p.Trees trees over the given rows and columns of a
+// matrix. It returns the size of a sample as well: min(p.Sample, len(rows)).
+func growIsolation(ctx context.Context, p IsolationParams, seed int64, src source, columns []int, rows []int32, workers int) ([]isolationTree, int, error) {
 	size := min(p.Sample, len(rows))
 	limit := 0
 	for 1<<limit < size {
 		limit++
 	}
 	trees := make([]isolationTree, p.Trees)
-	parallel(workers, p.Trees, func(_, i int) {
+	rooms := make([]isolator, max(1, workers))
+	parallel(workers, p.Trees, func(w, i int) {
 		if ctx.Err() != nil {
 			return
 		}
-		g := isolator{x: x, width: width, limit: limit, rng: named(seed, fmt.Sprintf("anomaly/tree/%d", i))}
-		g.columns = append(g.columns, columns...)
-		drawn := make([]int32, 0, size)
-		for _, k := range g.rng.sample(len(rows), size) {
-			drawn = append(drawn, rows[k])
+		g := &rooms[w]
+		if g.src == nil {
+			*g = isolator{src: src, limit: limit, values: make([][]float32, len(columns)), at: make([]int, len(columns)), drawn: make([]int32, size), rows: make([]int32, size)}
 		}
-		g.grow(drawn, 0)
+		g.rng, g.tree = named(seed, fmt.Sprintf("anomaly/tree/%d", i)), isolationTree{}
+		for k, r := range g.rng.sample(len(rows), size) {
+			g.drawn[k], g.rows[k] = rows[r], int32(k)
+		}
+		for c := range g.at {
+			g.at[c] = c
+			g.values[c] = g.values[c][:0]
+		}
+		g.columns = columns
+		g.grow(g.rows, 0)
 		trees[i] = g.tree
 	})
 	return trees, size, ctx.Err()
 }
 
+// isolator grows one tree at a time. Rows are numbered within the sample.
 type isolator struct {
-	x       []float32
-	width   int
+	src     source
 	columns []int
 	limit   int // depth at which the rest is estimated
 	rng     *pcg
 	tree    isolationTree
+
+	drawn  []int32     // row of the matrix of each row of the sample
+	values [][]float32 // by position of the column: its values in the sample, none until it is looked at
+	at     []int       // positions of columns in the order of the last draws
+	rows   []int32
+}
+
+// column returns the values of a column in the sample.
+func (g *isolator) column(pos int) []float32 {
+	v := g.values[pos]
+	if len(v) == 0 {
+		v = append(v, make([]float32, len(g.drawn))...)
+		g.src(v, g.columns[pos], g.drawn)
+		g.values[pos] = v
+	}
+	return v
 }
 
 // grow splits rows at a column drawn among those that are not constant in
@@ -100,18 +129,18 @@ type isolator struct {
 // child to point at.
 func (g *isolator) grow(rows []int32, depth int) int32 {
 	if len(rows) > 1 && depth < g.limit {
-		for i := range g.columns {
-			j := i + int(g.rng.below(uint32(len(g.columns)-i)))
-			g.columns[i], g.columns[j] = g.columns[j], g.columns[i]
-			c := g.columns[i]
-			least, most := g.bounds(c, rows)
+		for i := range g.at {
+			j := i + int(g.rng.below(uint32(len(g.at)-i)))
+			g.at[i], g.at[j] = g.at[j], g.at[i]
+			x := g.column(g.at[i])
+			least, most := bounds(x, rows)
 			if !(least < most) {
 				continue
 			}
 			t := g.between(least, most)
 			at := int32(len(g.tree.nodes))
-			g.tree.nodes = append(g.tree.nodes, isolationNode{column: int32(c), threshold: t})
-			mid := g.partition(c, t, rows)
+			g.tree.nodes = append(g.tree.nodes, isolationNode{column: int32(g.columns[g.at[i]]), threshold: t})
+			mid := below(x, t, rows)
 			left := g.grow(rows[:mid], depth+1)
 			right := g.grow(rows[mid:], depth+1)
 			g.tree.nodes[at].left, g.tree.nodes[at].right = left, right
@@ -122,12 +151,12 @@ func (g *isolator) grow(rows []int32, depth int) int32 {
 	return ^int32(len(g.tree.path) - 1)
 }
 
-// bounds returns the least and largest finite value of a column; least is not
-// less than most when there are not two.
-func (g *isolator) bounds(c int, rows []int32) (least, most float32) {
+// bounds returns the least and largest finite value of the given rows of a
+// column; least is not less than most when there are not two.
+func bounds(x []float32, rows []int32) (least, most float32) {
 	least, most = math.MaxFloat32, -math.MaxFloat32
 	for _, r := range rows {
-		if v := g.x[int(r)*g.width+c]; v >= -math.MaxFloat32 && v <= math.MaxFloat32 {
+		if v := x[r]; v >= -math.MaxFloat32 && v <= math.MaxFloat32 {
 			least, most = min(least, v), max(most, v)
 		}
 	}
@@ -145,12 +174,12 @@ func (g *isolator) between(least, most float32) float32 {
 	return t
 }
 
-// partition moves the rows with x <= t to the front and returns their number.
-// NaN goes right, as it does in the model file.
-func (g *isolator) partition(c int, t float32, rows []int32) int {
+// below moves the rows with x <= t to the front and returns their number. NaN
+// goes to the back, as it does in the model file.
+func below(x []float32, t float32, rows []int32) int {
 	l := 0
 	for i, r := range rows {
-		if g.x[int(r)*g.width+c] <= t {
+		if x[r] <= t {
 			rows[l], rows[i] = r, rows[l]
 			l++
 		}

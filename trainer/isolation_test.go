@@ -55,7 +55,7 @@ func TestOutlierHasShortPaths(t *testing.T) {
 	const width = 10
 	x, rows := cloud(2000, width)
 	columns := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
-	trees, size, err := growIsolation(context.Background(), IsolationParams{Trees: 60, Sample: 128}, 1, x, width, columns, rows, 2)
+	trees, size, err := growIsolation(context.Background(), IsolationParams{Trees: 60, Sample: 128}, 1, rowMajor(x, width), columns, rows, 2)
 	if err != nil || size != 128 {
 		t.Fatal(size, err)
 	}
@@ -85,14 +85,14 @@ func TestOutlierHasShortPaths(t *testing.T) {
 			}
 		}
 	}
-	again, _, _ := growIsolation(context.Background(), IsolationParams{Trees: 60, Sample: 128}, 1, x, width, columns, rows, 5)
+	again, _, _ := growIsolation(context.Background(), IsolationParams{Trees: 60, Sample: 128}, 1, rowMajor(x, width), columns, rows, 5)
 	if !reflect.DeepEqual(trees, again) {
 		t.Error("workers change the trees")
 	}
 	if !slices.Equal(columns, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}) || !slices.IsSorted(rows) {
 		t.Error("growing changed its arguments")
 	}
-	other, _, _ := growIsolation(context.Background(), IsolationParams{Trees: 60, Sample: 128}, 2, x, width, columns, rows, 1)
+	other, _, _ := growIsolation(context.Background(), IsolationParams{Trees: 60, Sample: 128}, 2, rowMajor(x, width), columns, rows, 1)
 	if reflect.DeepEqual(trees, other) {
 		t.Error("another seed grows the same trees")
 	}
@@ -101,7 +101,7 @@ func TestOutlierHasShortPaths(t *testing.T) {
 func TestIsolationOfRowsThatCannotBeParted(t *testing.T) {
 	nan := float32(math.NaN())
 	x := []float32{1, nan, 1, nan, 1, nan}
-	trees, size, err := growIsolation(context.Background(), IsolationParams{Trees: 2, Sample: 256}, 1, x, 2, []int{0, 1}, []int32{0, 1, 2}, 1)
+	trees, size, err := growIsolation(context.Background(), IsolationParams{Trees: 2, Sample: 256}, 1, rowMajor(x, 2), []int{0, 1}, []int32{0, 1, 2}, 1)
 	if err != nil || size != 3 {
 		t.Fatal(size, err)
 	}

@@ -51,25 +51,24 @@ func (p *pcg) below(n uint32) uint32 {
 	return uint32(m >> 32)
 }
 
-// choose moves k elements of a, drawn without replacement, to its front in
-// the order drawn.
-func choose[T any](p *pcg, a []T, k int) []T {
-	k = min(k, len(a))
-	for i := range k {
-		j := i + int(p.below(uint32(len(a)-i)))
-		a[i], a[j] = a[j], a[i]
-	}
-	return a[:k]
-}
-
 // sample returns k of the numbers 0 to n-1 in ascending order, drawn without
 // replacement; all of them when k >= n.
 func (p *pcg) sample(n, k int) []int32 {
-	a := make([]int32, n)
-	for i := range a {
-		a[i] = int32(i)
+	k = min(k, n)
+	a := make([]int32, k)
+	// The first k places of a shuffle; of the others only those that changed
+	// are kept.
+	moved := make(map[int32]int32, k)
+	at := func(i int32) int32 {
+		if v, ok := moved[i]; ok {
+			return v
+		}
+		return i
 	}
-	a = choose(p, a, k)
+	for i := range int32(k) {
+		j := i + int32(p.below(uint32(int32(n)-i)))
+		a[i], moved[j] = at(j), at(i)
+	}
 	slices.Sort(a)
 	return a
 }

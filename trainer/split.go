@@ -1,9 +1,11 @@
 package trainer
 
-// candidate is a split of a node: rows whose bin at position pos of the tiles
-// is at most bin go left. pos is -1 when there is no split.
+// candidate is a split of a node: rows whose bin in column pos is at most bin
+// go left. Columns are counted among those that may be split, in a forest among
+// all. pos is -1 when there is no split.
 type candidate struct {
 	gain float64
+	g, h int64 // sums of the rows that go left, where splits are chosen by gradients
 	pos  int32
 	bin  uint8
 }
@@ -80,7 +82,16 @@ func (s *gradients) root(n *node, rows []int32) {
 	default:
 		s.build(n, rows)
 	}
-	s.total(n, rows)
+	n.g, n.h = 0, 0
+	for _, r := range rows {
+		if s.wide() {
+			n.g += s.g[r]
+			n.h += s.h[r]
+		} else {
+			n.g += s.packed[r] >> 32
+			n.h += s.packed[r] & maxPackedH
+		}
+	}
 }
 
 func (s *gradients) build(n *node, rows []int32) {
@@ -100,24 +111,12 @@ func (s *gradients) build(n *node, rows []int32) {
 	s.tiles.fill(n.hist, rows, s.ordered, threads)
 }
 
-func grown(b []int64, n int) []int64 {
+// grown returns b with room for n values, which may be anything.
+func grown[T any](b []T, n int) []T {
 	if cap(b) < n {
-		return make([]int64, n, n+n/4)
+		return make([]T, n, n+n/4)
 	}
 	return b[:n]
-}
-
-func (s *gradients) total(n *node, rows []int32) {
-	n.g, n.h = 0, 0
-	for _, r := range rows {
-		if s.wide() {
-			n.g += s.g[r]
-			n.h += s.h[r]
-		} else {
-			n.g += s.packed[r] >> 32
-			n.h += s.packed[r] & maxPackedH
-		}
-	}
 }
 
 // part builds the histogram of the child with fewer rows and gets the other's
@@ -129,10 +128,8 @@ func (s *gradients) part(parent, left, right *node, rows []int32) {
 	}
 	small.hist = s.take()
 	s.build(small, rows[small.lo:small.hi])
-	s.total(small, rows[small.lo:small.hi])
 	large.hist, parent.hist = parent.hist, nil
 	large.hist.subtract(small.hist)
-	large.g, large.h = parent.g-small.g, parent.h-small.h
 }
 
 // best returns the best split of n that leaves every child at least minRows
@@ -154,10 +151,8 @@ func (s *gradients) best(n *node, rows []int32) candidate {
 	const block = 8
 	blocks := (len(local) + block - 1) / block
 	parallel(s.threads(4*s.tiles.cells), blocks, func(_, k int) {
-		var g, h [256]int64
 		for pos := block * k; pos < min(block*k+block, len(local)); pos++ {
-			s.tiles.column(n.hist, s.wide(), pos, &g, &h)
-			local[pos] = s.scan(n, pos, &g, &h, nil, 0)
+			local[pos] = s.scan(n, pos, nil, 0)
 		}
 	})
 	var checked [MaxColumns]bool
@@ -184,26 +179,40 @@ func (s *gradients) best(n *node, rows []int32) candidate {
 		if left >= s.minRows && len(rows)-left >= s.minRows {
 			return top
 		}
-		var g, h [256]int64
-		s.tiles.column(n.hist, s.wide(), int(top.pos), &g, &h)
-		local[top.pos] = s.scan(n, int(top.pos), &g, &h, &count, len(rows))
+		local[top.pos] = s.scan(n, int(top.pos), &count, len(rows))
 	}
 }
 
 // scan returns the best split of one column. Without counts, bins that hold
 // nothing are passed over: a cut after one equals the cut before it, which
 // wins the tie.
-func (s *gradients) scan(n *node, pos int, g, h *[256]int64, count *[256]int32, rows int) candidate {
+func (s *gradients) scan(n *node, pos int, count *[256]int32, rows int) candidate {
 	best := noSplit
 	base := gainTerm(n.g, n.h, s.lambda)
-	var gl, hl int64
+	least := s.minGain
+	enough := float64((least + base) * nearly)
+	start, last := int(s.tiles.start[pos]), int(s.tiles.bins[pos])-1
+	wide := s.wide()
+	cells := n.hist[start : start+last]
+	if wide {
+		cells = n.hist[2*start : 2*(start+last)]
+	}
+	var gl, hl, packed int64
 	left := 0
-	for b := range int(s.tiles.bins[pos]) - 1 {
-		if count == nil && g[b]|h[b] == 0 {
-			continue
+	for b := range last {
+		if wide {
+			if count == nil && cells[2*b]|cells[2*b+1] == 0 {
+				continue
+			}
+			gl += cells[2*b]
+			hl += cells[2*b+1]
+		} else {
+			if count == nil && cells[b] == 0 {
+				continue
+			}
+			packed += cells[b]
+			gl, hl = packed>>32, packed&maxPackedH
 		}
-		gl += g[b]
-		hl += h[b]
 		if count != nil {
 			left += int(count[b])
 			if left < s.minRows {
@@ -219,13 +228,24 @@ func (s *gradients) scan(n *node, pos int, g, h *[256]int64, count *[256]int32, 
 		if n.h-hl < s.minH {
 			break
 		}
-		gain := gainTerm(gl, hl, s.lambda) + gainTerm(n.g-gl, n.h-hl, s.lambda) - base
-		if gain > s.minGain && (best.pos < 0 || gain > best.gain) {
-			best = candidate{gain: gain, pos: int32(pos), bin: uint8(b)}
+		// Most cuts gain less than the best so far. That shows without
+		// divisions: multiply the gain by both denominators.
+		fl, fr := float64(gl), float64(n.g-gl)
+		dl, dr := float64(hl)+s.lambda, float64(n.h-hl)+s.lambda
+		if float64(float64(fl*fl)*dr)+float64(float64(fr*fr)*dl) < float64(enough*float64(dl*dr)) {
+			continue
+		}
+		if gain := gainTerm(gl, hl, s.lambda) + gainTerm(n.g-gl, n.h-hl, s.lambda) - base; gain > least {
+			least = gain
+			enough = float64((least + base) * nearly)
+			best = candidate{gain: gain, g: gl, h: hl, pos: int32(pos), bin: uint8(b)}
 		}
 	}
 	return best
 }
+
+// nearly is less than 1 by far more than what rounding does to a gain.
+const nearly = 1 - 1.0/(1<<40)
 
 // gainTerm is g²/(h+λ); zero when nothing weighs.
 func gainTerm(g, h int64, lambda float64) float64 {

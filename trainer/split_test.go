@@ -32,7 +32,7 @@ func bruteBest(s *gradients, m *bins, cols []int32, rows []int32, g, h func(r in
 			}
 			gain := gainTerm(gl, hl, s.lambda) + gainTerm(sumG-gl, sumH-hl, s.lambda) - gainTerm(sumG, sumH, s.lambda)
 			if gain > s.minGain && (best.pos < 0 || gain > best.gain) {
-				best = candidate{gain: gain, pos: pos, bin: uint8(cut)}
+				best = candidate{gain: gain, g: gl, h: hl, pos: pos, bin: uint8(cut)}
 			}
 		}
 	}
@@ -130,8 +130,8 @@ func bruteImpurity(s *impurity, m *bins, rows []int32) candidate {
 		n, w := 0, int64(0)
 		for _, r := range rows {
 			if in(r) {
-				count[s.labels[r]] += int64(s.weights[r])
-				w += int64(s.weights[r])
+				count[uint8(s.stat[r])] += int64(s.stat[r] >> statClass)
+				w += int64(s.stat[r] >> statClass)
 				n++
 			}
 		}
@@ -146,12 +146,10 @@ func bruteImpurity(s *impurity, m *bins, rows []int32) candidate {
 	}
 	base, _, _ := gini(func(int32) bool { return true })
 	best := noSplit
-	pos := int32(-1)
 	for c := range m.columns {
 		if m.count(c) < 2 {
 			continue
 		}
-		pos++
 		for cut := 0; cut < m.count(c)-1; cut++ {
 			l, nl, wl := gini(func(r int32) bool { return int(m.columns[c][r]) <= cut })
 			r, nr, wr := gini(func(r int32) bool { return int(m.columns[c][r]) > cut })
@@ -159,7 +157,7 @@ func bruteImpurity(s *impurity, m *bins, rows []int32) candidate {
 				continue
 			}
 			if gain := l + r - base; gain > 0 && (best.pos < 0 || gain > best.gain) {
-				best = candidate{gain: gain, pos: pos, bin: uint8(cut)}
+				best = candidate{gain: gain, pos: int32(c), bin: uint8(cut)}
 			}
 		}
 	}
@@ -169,20 +167,23 @@ func bruteImpurity(s *impurity, m *bins, rows []int32) candidate {
 func TestBestImpuritySplitIsThatOfAnExhaustiveSearch(t *testing.T) {
 	p := newPCG(21, 22)
 	for trial := range 200 {
-		m := randomBins(p, 4+int(p.below(150)), 1+int(p.below(12)))
-		tl := newTiles(m, allColumns(m), 1)
-		if len(tl.cols) == 0 {
+		m := randomBins(p, 4+int(p.below(150+600*uint32(trial%2))), 1+int(p.below(12)))
+		var columns []int32
+		for c := range m.columns {
+			if m.count(c) > 1 {
+				columns = append(columns, int32(c))
+			}
+		}
+		if len(columns) == 0 {
 			continue
 		}
-		k := 2 + int(p.below(4))
-		s := &impurity{
-			tiles: tl, classes: k, draw: len(tl.cols), minRows: 1 + int(p.below(4)), labels: make([]uint8, m.rows), weights: make([]int32, m.rows),
-			columns: make([]int32, len(tl.cols)), cells: make([]int64, 256*k), total: make([]int64, k), left: make([]int64, k),
-		}
+		s := newImpurity(m, columns, 2+int(p.below(4)))
+		s.draw, s.minRows = len(columns), 1+int(p.below(4))
 		var rows []int32
 		for r := range m.rows {
-			s.labels[r], s.weights[r] = uint8(p.below(uint32(k))), int32(p.below(4))
-			if s.weights[r] > 0 {
+			weight := p.below(4)
+			s.stat[r] = weight<<statClass | p.below(uint32(s.classes))
+			if weight > 0 {
 				rows = append(rows, int32(r))
 			}
 		}

@@ -221,7 +221,7 @@ func (t *trainer) anomaly(ctx context.Context) error {
 	for i := range index {
 		index[i] = int32(i)
 	}
-	trees, size, err := growIsolation(ctx, p, m.Recipe.Seed, t.scaled(rows), m.Dim, feature.ForAnomaly(), index, t.opt.workers())
+	trees, size, err := growIsolation(ctx, p, m.Recipe.Seed, rowMajor(t.scaled(rows), m.Dim), feature.ForAnomaly(), index, t.opt.workers())
 	if err != nil {
 		return err
 	}
@@ -304,9 +304,9 @@ func (t *trainer) pick(rows []int32, columns []int, maxBins int, like *bins, lab
 		s.labels[i], s.weights[i] = label(&t.m.Rows[r]), t.m.Rows[r].Weight
 	}
 	if like == nil {
-		s.bins = fitBins(t.m.X, t.m.Dim, columns, rows, rows, maxBins, t.opt.workers())
+		s.bins = fitBins(rowMajor(t.m.X, t.m.Dim), columns, rows, maxBins, t.opt.workers())
 	} else {
-		s.bins = like.apply(t.m.X, t.m.Dim, columns, rows, t.opt.workers())
+		s.bins = like.apply(rowMajor(t.m.X, t.m.Dim), columns, rows, t.opt.workers())
 	}
 	return s
 }
