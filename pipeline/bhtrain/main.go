@@ -29,7 +29,7 @@ var app = cli.App{
 The same snapshot and recipe give the same four model files and the same OCI
 manifest digest on any machine, so that anybody can check a release by
 building it again ('bhverify rebuild').`,
-	Commands: []cli.Command{runCommand, snapshotCommand, trainCommand, matrixCommand, cardCommand, pushCommand, cli.VersionCommand("bhtrain")},
+	Commands: []cli.Command{runCommand, snapshotCommand, trainCommand, matrixCommand, benchCommand, cardCommand, pushCommand, cli.VersionCommand("bhtrain")},
 	Code:     exitCode,
 }
 
