@@ -62,6 +62,18 @@ var tagPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 // could be either a new directory or a repository is an error that says how to
 // write both; there is no default host.
 func ParseRef(s string) (Ref, error) {
+	r, err := parseRef(s)
+	if err != nil {
+		return Ref{}, err
+	}
+	// A path can be printable and its shortest form not: "/ /" is "/ ".
+	if text := r.String(); text != printable(text, 8192) {
+		return Ref{}, fmt.Errorf("reference %q: the path ends in a space: write it in another way", printable(s, 80))
+	}
+	return r, nil
+}
+
+func parseRef(s string) (Ref, error) {
 	switch {
 	case s == "":
 		return Ref{}, fmt.Errorf("reference is empty: want a directory, oci-layout:DIR or HOST/NAME")
