@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/pipeline"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
@@ -22,7 +23,7 @@ import (
 // operator is a publisher and an agent that trusts it.
 type operator struct {
 	t      *testing.T
-	signer *pipeline.Signer
+	signer *sign.Signer
 	*verify.Verifier
 	*Agent
 }
@@ -36,7 +37,7 @@ func newOperator(t *testing.T) *operator {
 	t.Setenv("HOME", t.TempDir())
 	o := &operator{t: t, Agent: Open(filepath.Join(t.TempDir(), "state"))}
 	var err error
-	if o.signer, err = pipeline.DefaultSigner(""); err != nil {
+	if o.signer, err = sign.DefaultKey(""); err != nil {
 		t.Fatal(err)
 	}
 	o.Verifier, err = verify.New(verify.Policy{
@@ -90,7 +91,7 @@ func (o *operator) resign(from oras.Ref, change func(*oras.Release, []oras.File)
 	p.RunDetails.Builder.ID = pipeline.LocalBuilder
 	st, err := verify.NewProvenance(b.Release.Product, b.Digest, p)
 	must(err)
-	bundle, err := pipeline.SignStatement(ctx, o.signer, st)
+	bundle, err := o.signer.Sign(ctx, st)
 	must(err)
 	to := oras.Ref{Layout: filepath.Join(o.t.TempDir(), "dist")}
 	dst, err := oras.Open(ctx, to, oras.Options{Write: true})

@@ -12,6 +12,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/durable"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
 	"github.com/battle-hardened-ai/bhtrain/verify"
@@ -41,11 +42,11 @@ type Plan struct {
 	Product string // 1 to 64 of a-z 0-9 . _ -
 	Release int64  // release number, 1 or more
 
-	Out     string  // OCI layout directory to make: all of it or nothing
-	Signer  *Signer // nil leaves the release unsigned and unverified
-	Builder Builder // who runs this, for the provenance
-	Workers int     // 0 is one per CPU; never changes a byte
-	TempDir string  // "" is os.TempDir
+	Out     string       // OCI layout directory to make: all of it or nothing
+	Signer  *sign.Signer // nil leaves the release unsigned and unverified
+	Builder Builder      // who runs this, for the provenance
+	Workers int          // 0 is one per CPU; never changes a byte
+	TempDir string       // "" is os.TempDir
 
 	// Progress, if not nil, is told how far each stage is. A total of 0 is not known.
 	Progress func(stage string, done, total int64)
@@ -88,7 +89,7 @@ type FileSize struct {
 // that holds anything else is ErrOutput.
 //
 // Errors are those of the stages (dataset.ErrTooManyBad, trainer.ErrTooFew,
-// ErrSigningKey, …) and ErrOwnResult, with which the Report is returned as well.
+// sign.ErrKey, …) and ErrOwnResult, with which the Report is returned as well.
 // Cancelling ctx ends Run soon and leaves nothing behind.
 func Run(ctx context.Context, p Plan) (*Report, error) {
 	if p.Signer != nil {
@@ -267,7 +268,7 @@ func (p Plan) sign(ctx context.Context, store oras.Store, a *oras.Artifact, r *R
 	if err != nil {
 		return err
 	}
-	bundle, err := SignStatement(ctx, p.Signer, st)
+	bundle, err := p.Signer.Sign(ctx, st)
 	if err != nil {
 		return err
 	}

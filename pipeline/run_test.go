@@ -15,6 +15,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
 	"github.com/battle-hardened-ai/bhtrain/verify"
@@ -32,7 +33,7 @@ func samplePlan(t *testing.T) Plan {
 		Out:     filepath.Join(t.TempDir(), "dist"),
 	}
 	var err error
-	if p.Signer, err = DefaultSigner(p.Out); err != nil {
+	if p.Signer, err = sign.DefaultKey(p.Out); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -157,7 +158,7 @@ func TestRunRefusesBeforeItTrains(t *testing.T) {
 	}
 	inside := p
 	inside.Out = filepath.Dir(filepath.Dir(p.Signer.Path()))
-	if _, err := Run(context.Background(), inside); !errors.Is(err, ErrSigningKey) {
+	if _, err := Run(context.Background(), inside); !errors.Is(err, sign.ErrKey) {
 		t.Errorf("a key inside the output: %v", err)
 	}
 }

@@ -37,7 +37,7 @@ bhtrain run --access access.log,class=benign --sshd auth.log,year=2025 --window 
 				return cli.Usagef("unexpected argument %q: inputs are given by flags such as --exploitdb %s", args[0], args[0])
 			}
 			var p pipeline.Plan
-			return makeRelease(ctx, c, &p, inputs.apply, recipe.apply, release.apply)
+			return makeRelease(ctx, c, &p, release, inputs.apply, recipe.apply)
 		}
 	},
 }
@@ -59,17 +59,20 @@ bhtrain train snapshot --recipe recipe.json --key release.key --release 8`,
 				return cli.Usagef("want one argument, a snapshot directory; 'bhtrain snapshot' makes one")
 			}
 			p := pipeline.Plan{Snapshot: args[0]}
-			return makeRelease(ctx, c, &p, recipe.apply, release.apply)
+			return makeRelease(ctx, c, &p, release, recipe.apply)
 		}
 	},
 }
 
 // makeRelease fills the plan from flags, carries it out and shows the report.
-func makeRelease(ctx context.Context, c *cli.Call, p *pipeline.Plan, apply ...func(*pipeline.Plan) error) error {
-	for _, f := range apply {
+func makeRelease(ctx context.Context, c *cli.Call, p *pipeline.Plan, release *releaseFlags, apply ...func(*pipeline.Plan) error) error {
+	for _, f := range append(apply, release.apply) {
 		if err := f(p); err != nil {
 			return err
 		}
+	}
+	if err := release.sign(ctx, p); err != nil {
+		return err
 	}
 	progress, end := c.Progress()
 	p.Progress = progress

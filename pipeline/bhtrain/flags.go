@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/big"
 	"net/url"
@@ -195,10 +196,11 @@ func recipeOf(text []byte) []byte {
 
 // releaseFlags are the flags that say what to make of the models and where.
 type releaseFlags struct {
-	product, out, key, builder, temp *string
-	release                          *int64
-	unsigned                         *bool
-	workers                          *int
+	product, out, builder, temp *string
+	release                     *int64
+	unsigned                    *bool
+	workers                     *int
+	signing                     *signFlags
 }
 
 func newReleaseFlags(fs *pflag.FlagSet) *releaseFlags {
@@ -206,7 +208,7 @@ func newReleaseFlags(fs *pflag.FlagSet) *releaseFlags {
 		product:  fs.String("product", verify.DefaultProduct, "`NAME`: product that the release is of"),
 		release:  fs.Int64("release", 1, "release number; higher is newer"),
 		out:      fs.StringP("out", "o", "dist", "`DIR`: OCI layout directory to make"),
-		key:      fs.String("key", "", "`FILE`: private key, ECDSA P-256 in PKCS #8 PEM (default: your own, made on first use)"),
+		signing:  newSignFlags(fs),
 		unsigned: fs.Bool("unsigned", false, "do not sign, and so do not verify"),
 		builder:  fs.String("builder-id", pipeline.LocalBuilder, "`URI`: builder named in the provenance"),
 		workers:  fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)"),
@@ -230,17 +232,17 @@ func (f *releaseFlags) apply(p *pipeline.Plan) error {
 	}
 	b := cli.ReadBuild()
 	p.Builder = pipeline.Builder{ID: *f.builder, Version: b.Version, Commit: b.Commit, Digest: b.Digest, Go: b.Go}
+	return nil
+}
+
+// sign puts the signer into p, unless the release is to stay unsigned.
+func (f *releaseFlags) sign(ctx context.Context, p *pipeline.Plan) (err error) {
 	if *f.unsigned {
-		if *f.key != "" {
-			return cli.Usagef("--unsigned and --key exclude each other")
+		if f.signing.given() {
+			return cli.Usagef("--unsigned excludes the flags that say how to sign")
 		}
 		return nil
 	}
-	var err error
-	if *f.key != "" {
-		p.Signer, err = pipeline.LoadSigner(*f.key)
-	} else {
-		p.Signer, err = pipeline.DefaultSigner(p.Out)
-	}
+	p.Signer, err = f.signing.open(ctx, p.Out)
 	return err
 }

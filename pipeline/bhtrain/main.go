@@ -15,6 +15,7 @@ import (
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/pipeline"
 	"github.com/battle-hardened-ai/bhtrain/pipeline/card"
@@ -35,7 +36,7 @@ building it again ('bhverify rebuild').`,
 
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, pipeline.ErrOwnResult), errors.Is(err, oras.ErrInvalid), errors.Is(err, card.ErrRelease):
+	case errors.Is(err, pipeline.ErrOwnResult), errors.Is(err, sign.ErrUnverified), errors.Is(err, oras.ErrInvalid), errors.Is(err, card.ErrRelease):
 		return cli.Refused
 	case errors.Is(err, dataset.ErrCorrupt):
 		return cli.CorruptState

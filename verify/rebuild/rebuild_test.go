@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/pipeline"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
@@ -33,7 +34,7 @@ func publish(t *testing.T) *published {
 	}
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	dir := filepath.Join(t.TempDir(), "dist")
-	signer, err := pipeline.DefaultSigner(dir)
+	signer, err := sign.DefaultKey(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

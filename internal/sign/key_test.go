@@ -1,4 +1,4 @@
-package pipeline
+package sign
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	pkcs8enc "github.com/youmark/pkcs8"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -37,6 +40,8 @@ func configHome(t *testing.T) string {
 	}
 	return filepath.Join(dir, "bhtrain")
 }
+
+func loadKey(path string) (*Signer, error) { return LoadKey(path, nil) }
 
 func writeKey(t *testing.T, kind string, der []byte, mode fs.FileMode) string {
 	t.Helper()
@@ -68,10 +73,10 @@ func p256(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func TestDefaultSignerMakesAKeyOnceAndKeepsIt(t *testing.T) {
+func TestDefaultKeyMakesAKeyOnceAndKeepsIt(t *testing.T) {
 	dir := configHome(t)
 	out := t.TempDir()
-	first, err := DefaultSigner(out)
+	first, err := DefaultKey(out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +101,7 @@ func TestDefaultSignerMakesAKeyOnceAndKeepsIt(t *testing.T) {
 	if key, err := verify.ParseKey(pub); err != nil || !key.Equal(first.Key()) {
 		t.Errorf("public file holds another key: %v", err)
 	}
-	second, err := DefaultSigner(out)
+	second, err := DefaultKey(out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +116,7 @@ func TestDefaultSignerMakesAKeyOnceAndKeepsIt(t *testing.T) {
 	if err := os.Remove(first.PublicPath()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DefaultSigner(out); err != nil {
+	if _, err := DefaultKey(out); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := os.ReadFile(first.PublicPath()); err != nil || !bytes.Equal(again, pub) {
@@ -124,7 +129,7 @@ func TestDefaultSignerMakesAKeyOnceAndKeepsIt(t *testing.T) {
 	if err := os.WriteFile(first.PublicPath(), []byte(other.PEM()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DefaultSigner(out); !errors.Is(err, ErrSigningKey) || !strings.Contains(err.Error(), "does not belong") {
+	if _, err := DefaultKey(out); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), "does not belong") {
 		t.Errorf("public half of another key: %v", err)
 	}
 }
@@ -135,7 +140,7 @@ func TestManyProcessesMakingTheKeyAtOnceUseOneKey(t *testing.T) {
 	keys := make([]verify.Key, 8)
 	for i := range keys {
 		wg.Go(func() {
-			s, err := DefaultSigner("")
+			s, err := DefaultKey("")
 			if err != nil {
 				t.Error(err)
 				return
@@ -160,8 +165,8 @@ func TestBrokenDefaultKeyIsReportedAndNeverOverwritten(t *testing.T) {
 	if err := os.WriteFile(path, []byte("gone"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DefaultSigner(""); !errors.Is(err, ErrSigningKey) {
-		t.Errorf("error %v, want ErrSigningKey", err)
+	if _, err := DefaultKey(""); !errors.Is(err, ErrKey) {
+		t.Errorf("error %v, want ErrKey", err)
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "gone" {
 		t.Errorf("the file was changed: %q, %v", b, err)
@@ -175,8 +180,8 @@ func TestBrokenDefaultKeyIsReportedAndNeverOverwritten(t *testing.T) {
 	if err := os.Symlink(filepath.Join(t.TempDir(), "nowhere"), path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DefaultSigner(""); !errors.Is(err, ErrSigningKey) {
-		t.Errorf("dangling link: error %v, want ErrSigningKey", err)
+	if _, err := DefaultKey(""); !errors.Is(err, ErrKey) {
+		t.Errorf("dangling link: error %v, want ErrKey", err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -184,7 +189,7 @@ func TestBrokenDefaultKeyIsReportedAndNeverOverwritten(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DefaultSigner(""); !errors.Is(err, ErrSigningKey) || !strings.Contains(err.Error(), "chmod 700") {
+	if _, err := DefaultKey(""); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), "chmod 700") {
 		t.Errorf("folder that others may write to: %v", err)
 	}
 }
@@ -192,15 +197,15 @@ func TestBrokenDefaultKeyIsReportedAndNeverOverwritten(t *testing.T) {
 func TestKeyInTheOutputFolderIsRefused(t *testing.T) {
 	dir := configHome(t)
 	for _, out := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
-		if _, err := DefaultSigner(out); !errors.Is(err, ErrSigningKey) || !strings.Contains(err.Error(), "output folder") {
-			t.Errorf("output %s: error %v, want ErrSigningKey", out, err)
+		if _, err := DefaultKey(out); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), "output folder") {
+			t.Errorf("output %s: error %v, want ErrKey", out, err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, "signing.key")); err == nil {
 			t.Error("a key was made all the same")
 		}
 	}
 	path := writeKey(t, "PRIVATE KEY", pkcs8(t, p256(t)), 0o600)
-	s, err := LoadSigner(path)
+	s, err := loadKey(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,19 +214,19 @@ func TestKeyInTheOutputFolderIsRefused(t *testing.T) {
 		home: true, home + "/x/..": true, filepath.Dir(home): true, "": false,
 		filepath.Join(home, "sub"): false, home + "-other": false, filepath.Join(t.TempDir(), "not", "yet"): false,
 	} {
-		if err := s.CheckOutside(out); errors.Is(err, ErrSigningKey) != inside {
+		if err := s.CheckOutside(out); errors.Is(err, ErrKey) != inside {
 			t.Errorf("output %q: error %v, inside is %t", out, err, inside)
 		}
 	}
 	link := filepath.Join(t.TempDir(), "out")
 	if err := os.Symlink(home, link); err == nil {
-		if err := s.CheckOutside(link); !errors.Is(err, ErrSigningKey) {
+		if err := s.CheckOutside(link); !errors.Is(err, ErrKey) {
 			t.Errorf("output by a symbolic link: error %v", err)
 		}
 	}
 }
 
-func TestLoadSignerRefusesWhatIsNoUsableKey(t *testing.T) {
+func TestLoadKeyRefusesWhatIsNoUsableKey(t *testing.T) {
 	good := p256(t)
 	sec1, err := x509.MarshalECPrivateKey(good)
 	if err != nil {
@@ -239,7 +244,7 @@ func TestLoadSignerRefusesWhatIsNoUsableKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadSigner(writeKey(t, "PRIVATE KEY", pkcs8(t, good), 0o600)); err != nil {
+	if _, err := loadKey(writeKey(t, "PRIVATE KEY", pkcs8(t, good), 0o600)); err != nil {
 		t.Errorf("good key: %v", err)
 	}
 	two := writeKey(t, "PRIVATE KEY", pkcs8(t, good), 0o600)
@@ -257,7 +262,7 @@ func TestLoadSignerRefusesWhatIsNoUsableKey(t *testing.T) {
 		"RSA":             {writeKey(t, "PRIVATE KEY", pkcs8(t, rsaKey), 0o600), "P-256"},
 		"public half":     {writeKey(t, "PUBLIC KEY", public, 0o600), "public half"},
 		"public, for all": {writeKey(t, "PUBLIC KEY", public, 0o644), "public half"},
-		"encrypted":       {writeKey(t, "ENCRYPTED PRIVATE KEY", sec1, 0o600), "encrypted"},
+		"encrypted":       {writeKey(t, "ENCRYPTED PRIVATE KEY", sec1, 0o600), "no passphrase"},
 		"damaged":         {writeKey(t, "PRIVATE KEY", sec1[:20], 0o600), "damaged"},
 		"two keys":        {two, "exactly one"},
 		"too large":       {large, "larger than"},
@@ -271,9 +276,127 @@ func TestLoadSignerRefusesWhatIsNoUsableKey(t *testing.T) {
 		}
 	}
 	for name, c := range cases {
-		if _, err := LoadSigner(c[0]); !errors.Is(err, ErrSigningKey) || !strings.Contains(err.Error(), c[1]) {
-			t.Errorf("%s: error %v, want ErrSigningKey with %q", name, err, c[1])
+		if _, err := loadKey(c[0]); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), c[1]) {
+			t.Errorf("%s: error %v, want ErrKey with %q", name, err, c[1])
 		}
+	}
+}
+
+// encrypted is a key encrypted as openssl and as cosign do it.
+func encrypted(t *testing.T, key *ecdsa.PrivateKey, pass string) map[string]string {
+	t.Helper()
+	pbes2, err := pkcs8enc.MarshalPrivateKey(key, []byte(pass), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cosign, err := cryptoutils.MarshalPrivateKeyToEncryptedDER(key, cryptoutils.StaticPasswordFunc([]byte(pass)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{
+		"PBES2":  writeKey(t, "ENCRYPTED PRIVATE KEY", pbes2, 0o600),
+		"cosign": writeKey(t, "ENCRYPTED SIGSTORE PRIVATE KEY", cosign, 0o600),
+	}
+	if tool, err := exec.LookPath("openssl"); err == nil {
+		out := filepath.Join(t.TempDir(), "k.key")
+		cmd := exec.Command(tool, "pkcs8", "-topk8", "-in", writeKey(t, "PRIVATE KEY", pkcs8(t, key), 0o600), "-passout", "pass:"+pass, "-out", out)
+		if text, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("openssl: %v\n%s", err, text)
+		}
+		if err := os.Chmod(out, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files["openssl"] = out
+	}
+	return files
+}
+
+func TestEncryptedKeyOpensWithItsPassphraseAndNoOther(t *testing.T) {
+	const pass = "correct horse"
+	key := p256(t)
+	for name, path := range encrypted(t, key, pass) {
+		given := func(p string) func() ([]byte, error) { return func() ([]byte, error) { return []byte(p), nil } }
+		s, err := LoadKey(path, given(pass))
+		if err != nil || !s.key.Equal(key) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for _, wrong := range []string{"correct", "", pass + "\n"} {
+			_, err := LoadKey(path, given(wrong))
+			if !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), "passphrase") || wrong != "" && strings.Contains(err.Error(), wrong) {
+				t.Errorf("%s, passphrase %q: %v", name, wrong, err)
+			}
+		}
+		if _, err := LoadKey(path, nil); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), "no passphrase") {
+			t.Errorf("%s without a passphrase: %v", name, err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		step := 7 // deriving a key takes its time, cosign's more
+		if name == "cosign" {
+			step = 101
+		}
+		for i := 0; i < len(block.Bytes); i += step { // no damage may panic; the cipher cannot tell it from another key
+			bad := bytes.Clone(block.Bytes)
+			bad[i] ^= 1
+			if _, err := LoadKey(writeKey(t, block.Type, bad, 0o600), given(pass)); err != nil && !errors.Is(err, ErrKey) {
+				t.Errorf("%s with byte %d damaged: %v", name, i, err)
+			}
+		}
+		if _, err := LoadKey(writeKey(t, block.Type, block.Bytes[:len(block.Bytes)-7], 0o600), given(pass)); !errors.Is(err, ErrKey) {
+			t.Errorf("%s cut short: %v", name, err)
+		}
+	}
+}
+
+func TestPassphraseComesFromTheFileElseTheEnvironment(t *testing.T) {
+	const pass = "battery staple"
+	path := encrypted(t, p256(t), pass)["PBES2"]
+	env := func(kv ...string) func(string) string {
+		return func(name string) string {
+			for i := 0; i < len(kv); i += 2 {
+				if kv[i] == name {
+					return kv[i+1]
+				}
+			}
+			return ""
+		}
+	}
+	file := writeText(t, pass+"\n")
+	for name, o := range map[string]Options{
+		"file":               {Key: path, PasswordFile: file, Getenv: env("BHTRAIN_KEY_PASSWORD", "wrong")},
+		"own variable":       {Key: path, Getenv: env("BHTRAIN_KEY_PASSWORD", pass, "COSIGN_PASSWORD", "wrong")},
+		"cosign's variable":  {Key: path, Getenv: env("COSIGN_PASSWORD", pass)},
+		"file, Windows line": {Key: path, PasswordFile: writeText(t, pass+"\r\n")},
+	} {
+		if _, err := Open(t.Context(), o); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		o    Options
+		want string
+	}{
+		"nothing":    {Options{Key: path}, "--key-password-file"},
+		"wrong":      {Options{Key: path, Getenv: env("BHTRAIN_KEY_PASSWORD", "nope")}, "wrong passphrase"},
+		"no file":    {Options{Key: path, PasswordFile: path + ".none"}, "no such file"},
+		"in the out": {Options{Key: path, Output: filepath.Dir(path), Getenv: env("COSIGN_PASSWORD", pass)}, "output folder"},
+	} {
+		if _, err := Open(t.Context(), c.o); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "nope") {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if runtime.GOOS == "windows" {
+		return
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Options{Key: path, PasswordFile: file}); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a passphrase that others may read: %v", err)
 	}
 }
 
@@ -287,7 +410,7 @@ func writeText(t *testing.T, text string) string {
 }
 
 func TestSignedStatementIsAcceptedByAPolicyWithThisKeyAndNoOther(t *testing.T) {
-	s, err := LoadSigner(writeKey(t, "PRIVATE KEY", pkcs8(t, p256(t)), 0o600))
+	s, err := loadKey(writeKey(t, "PRIVATE KEY", pkcs8(t, p256(t)), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +434,7 @@ func TestSignedStatementIsAcceptedByAPolicyWithThisKeyAndNoOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle, err := SignStatement(t.Context(), s, statement)
+	bundle, err := s.Sign(t.Context(), statement)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +466,7 @@ func TestSignedStatementIsAcceptedByAPolicyWithThisKeyAndNoOther(t *testing.T) {
 	if judge(other).Pass() {
 		t.Error("accepted under another key")
 	}
-	if _, err := SignStatement(t.Context(), s, verify.Statement{Type: verify.StatementV1}); !errors.Is(err, verify.ErrStatement) {
+	if _, err := s.Sign(t.Context(), verify.Statement{Type: verify.StatementV1}); !errors.Is(err, verify.ErrStatement) {
 		t.Errorf("statement about nothing: error %v, want verify.ErrStatement", err)
 	}
 }
