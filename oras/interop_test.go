@@ -17,12 +17,12 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
 )
 
-// realRegistry opens a new repository of the registry that .ci/registry starts.
+// realRegistry opens a new repository of the registry that internal/testbed starts.
 func realRegistry(t *testing.T, name string) (Store, string) {
 	t.Helper()
 	host := os.Getenv("BH_REGISTRY")
 	if host == "" {
-		testkit.Missing(t, "no real registry (run under .ci/registry)")
+		testkit.Missing(t, "no real registry (run under internal/testbed/run)")
 	}
 	repo := fmt.Sprintf("%s/%s/%s", host, name, strings.ToLower(filepath.Base(t.TempDir())+canon.Sum([]byte(t.TempDir())).Hex()[:12]))
 	s, err := Open(context.Background(), Ref{Repository: repo}, testOptions)
@@ -32,12 +32,12 @@ func realRegistry(t *testing.T, name string) (Store, string) {
 	return s, repo
 }
 
-// run runs a program of .ci/registry and returns its output.
+// run runs a program of internal/testbed and returns its output.
 func run(t *testing.T, name string, args ...string) ([]byte, error) {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		testkit.Missing(t, name+" is not here (run under .ci/registry)")
+		testkit.Missing(t, name+" is not here (run under internal/testbed/run)")
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.TempDir())
@@ -199,7 +199,7 @@ func TestWePullWhatOtherToolsCopied(t *testing.T) {
 
 func TestOtherToolsReadOurLayout(t *testing.T) {
 	if os.Getenv("BH_REGISTRY") == "" {
-		testkit.Missing(t, "no real registry (run under .ci/registry)")
+		testkit.Missing(t, "no real registry (run under internal/testbed/run)")
 	}
 	s := newLayout(t)
 	a, _, _ := fill(t, s)
