@@ -25,14 +25,6 @@ const DefaultProduct = "bhtrain"
 // the place and what to write instead.
 var ErrPolicy = errors.New("policy")
 
-const (
-	maxPolicy     = 64 << 10 // bytes; a policy is written by hand
-	maxKeyFile    = 16 << 10 // bytes; a P-256 key in PEM is under 200
-	maxPublishers = 32       // each bundle is tried with each key
-	maxList       = 1024     // entries of any other list
-	maxName       = 128      // bytes of a name
-)
-
 // Policy is whom an operator trusts for what. It comes from a local file and
 // never from what is judged. The zero Policy trusts nobody: New refuses it.
 // POLICY.md describes the file.
@@ -184,8 +176,8 @@ func parsePolicy(text []byte, keyFile func(name string) ([]byte, error)) (Policy
 	if len(t.Publishers) == 0 {
 		return fail("no publishers: a policy that trusts nobody verifies nothing; add one with name and key")
 	}
-	if len(t.Publishers) > maxPublishers {
-		return fail("%d publishers, limit %d", len(t.Publishers), maxPublishers)
+	if len(t.Publishers) > maxIdentities {
+		return fail("%d publishers, limit %d", len(t.Publishers), maxIdentities)
 	}
 	for i, pub := range t.Publishers {
 		if err := checkName(pub.Name); err != nil {

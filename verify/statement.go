@@ -1,11 +1,12 @@
 package verify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"strings"
+	"regexp"
+	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -16,25 +17,15 @@ const (
 	StatementV1  = "https://in-toto.io/Statement/v1"   // written
 	StatementV01 = "https://in-toto.io/Statement/v0.1" // accepted on reading: other tools still write it
 
-	PayloadType         = "application/vnd.in-toto+json" // of the DSSE envelope around a statement
-	PredicateProvenance = "https://slsa.dev/provenance/v1"
-	BuildTypeTrain      = "https://github.com/battle-hardened-ai/bhtrain/buildtypes/train/v1"
-)
+	PayloadType = "application/vnd.in-toto+json" // of the DSSE envelope around a statement
 
-// Names of the resolved dependencies of BuildTypeTrain. Each but inputs stands
-// at most once; the dataset must be there.
-const (
-	DependencyDataset  = "dataset"          // sha256 of snapshot.json: the dataset digest
-	DependencyArtifact = "dataset-artifact" // sha256 of the OCI manifest that carries the dataset
-	DependencySource   = "source"           // gitCommit of the trainer's source
-	DependencyGo       = "go"               // annotation "version": the Go toolchain
-	DependencyModules  = "modules"          // sha256 of the list of module sums linked into the trainer
-	DependencyInput    = "input/"           // prefix: one raw input, sha256 and annotation "size" in bytes
-)
+	PredicateProvenance   = "https://slsa.dev/provenance/v1"
+	PredicateDataset      = statements + "dataset/v1"
+	PredicateChannel      = statements + "channel/v1"
+	PredicateRevocation   = statements + "revocation/v1"
+	PredicateReproduction = statements + "reproduction/v1"
 
-const (
-	maxStatement = 256 << 10 // bytes; a provenance of a thousand inputs is about 200 KiB
-	maxSubjects  = 64        // a release has six; more would let one signature speak for anything
+	statements = "https://github.com/battle-hardened-ai/bhtrain/statements/"
 )
 
 // ErrStatement: bytes are no in-toto statement of the form asked for.
@@ -73,15 +64,15 @@ func (r Resource) SHA256() canon.Digest {
 // Digests returns the digest set of d, as Resource.Digest holds it.
 func Digests(d canon.Digest) map[string]string { return map[string]string{"sha256": d.Hex()} }
 
-// DecodeStatement reads one statement, strictly: at most 256 KiB of JSON, type
-// v1 or v0.1, unknown or duplicate members refused, 1 to 64 subjects each with
-// a digest, a predicate that is a JSON object. Failures are ErrStatement. The
-// predicate is kept as text and not looked into; whoever reads it decodes it
-// as strictly.
+// DecodeStatement reads one statement, strictly: at most 256 KiB of JSON (768
+// KiB with a channel, which holds other statements), type v1 or v0.1, unknown
+// or duplicate members refused, 1 to 64 subjects each with a digest, a
+// predicate that is a JSON object. Failures are ErrStatement. The predicate is
+// kept as text and not looked into; whoever reads it decodes it as strictly.
 func DecodeStatement(b []byte) (Statement, error) {
 	var s Statement
-	if len(b) > maxStatement {
-		return Statement{}, fmt.Errorf("%w: %d bytes, limit %d", ErrStatement, len(b), maxStatement)
+	if len(b) > maxChannelStatement {
+		return Statement{}, fmt.Errorf("%w: %d bytes, limit %d", ErrStatement, len(b), maxChannelStatement)
 	}
 	if err := canon.Unmarshal(b, &s); err != nil {
 		return Statement{}, fmt.Errorf("%w: %w", ErrStatement, err)
@@ -99,6 +90,9 @@ func DecodeStatement(b []byte) (Statement, error) {
 	}
 	if s.PredicateType == "" {
 		return Statement{}, fmt.Errorf("%w: no predicate type", ErrStatement)
+	}
+	if len(b) > maxStatement && s.PredicateType != PredicateChannel {
+		return Statement{}, fmt.Errorf("%w: %d bytes, limit %d", ErrStatement, len(b), maxStatement)
 	}
 	if s.Predicate.Kind() != '{' {
 		return Statement{}, fmt.Errorf("%w: predicate is not an object", ErrStatement)
@@ -128,130 +122,70 @@ func (s Statement) Names(d canon.Digest) bool {
 	return false
 }
 
-// Provenance is the SLSA provenance v1 predicate with the external parameters
-// of BuildTypeTrain.
-type Provenance struct {
-	BuildDefinition BuildDefinition `json:"buildDefinition"`
-	RunDetails      RunDetails      `json:"runDetails"`
-}
-
-// BuildDefinition says what was asked of the builder and what it took in.
-type BuildDefinition struct {
-	BuildType            string         `json:"buildType"`
-	ExternalParameters   Parameters     `json:"externalParameters"`
-	InternalParameters   jsontext.Value `json:"internalParameters,omitzero"` // the builder's own; never judged
-	ResolvedDependencies []Resource     `json:"resolvedDependencies"`
-}
-
-// Parameters are all that a user may ask of a training run. Together with the
-// dataset they decide every byte of the release.
-type Parameters struct {
-	Product string         `json:"product"`
-	Release int64          `json:"release"` // release number, 1 or more
-	Recipe  jsontext.Value `json:"recipe"`  // as in release.json
-}
-
-// RunDetails says who ran the build and when. Times stand here and nowhere in
-// the release, whose bytes do not depend on them.
-type RunDetails struct {
-	Builder    Builder    `json:"builder"`
-	Metadata   Metadata   `json:"metadata,omitzero"`
-	Byproducts []Resource `json:"byproducts,omitzero"`
-}
-
-// Builder names the system that is trusted to have run the build as told.
-type Builder struct {
-	ID                  string            `json:"id"`
-	Version             map[string]string `json:"version,omitzero"`
-	BuilderDependencies []Resource        `json:"builderDependencies,omitzero"`
-}
-
-// Metadata of one run; times are RFC 3339 in UTC.
-type Metadata struct {
-	InvocationID string `json:"invocationId,omitzero"`
-	StartedOn    string `json:"startedOn,omitzero"`
-	FinishedOn   string `json:"finishedOn,omitzero"`
-}
-
-// NewProvenance returns the statement that p is the provenance of the release
-// with the manifest digest release, under the given display name. Failures are
-// those that DecodeProvenance would report.
-func NewProvenance(name string, release canon.Digest, p Provenance) (Statement, error) {
+// newStatement returns a statement about subjects whose predicate is p. Its
+// own reader has to accept it.
+func newStatement(predicateType string, p any, subjects ...Resource) (Statement, error) {
 	b, err := canon.Marshal(p)
 	if err != nil {
-		return Statement{}, fmt.Errorf("provenance: %w", err)
+		return Statement{}, fmt.Errorf("%w: %w", ErrStatement, err)
 	}
-	s := Statement{
-		Type:          StatementV1,
-		Subject:       []Resource{{Name: name, Digest: Digests(release)}},
-		PredicateType: PredicateProvenance,
-		Predicate:     b,
-	}
-	if _, err := s.Provenance(); err != nil {
-		return Statement{}, err
-	}
-	return s, nil
+	return Statement{Type: StatementV1, Subject: subjects, PredicateType: predicateType, Predicate: b}, nil
 }
 
-// Provenance decodes the predicate, strictly: another predicate type or build
-// type, unknown members (external parameters above all: what a verifier does
-// not understand it must not pass), a parameter missing or out of range, or a
-// dependency named twice is ErrStatement.
-func (s Statement) Provenance() (*Provenance, error) {
-	if s.PredicateType != PredicateProvenance {
-		return nil, fmt.Errorf("%w: predicate type %q, want %s", ErrStatement, Printable(s.PredicateType), PredicateProvenance)
+// decodePredicate decodes the predicate into p, the struct of one of our own
+// predicate types: another type, and any member that is unknown, missing or
+// twice there, is ErrStatement. (What is missing shows in the canonical form.)
+func (s Statement) decodePredicate(predicateType string, p any) error {
+	if s.PredicateType != predicateType {
+		return fmt.Errorf("%w: predicate type %q, want %s", ErrStatement, Printable(s.PredicateType), predicateType)
 	}
-	var p Provenance
-	// The build type decides what the other members mean, so it is judged first.
-	var head struct {
-		BuildDefinition struct {
-			BuildType string `json:"buildType"`
-		} `json:"buildDefinition"`
+	if err := canon.Unmarshal(s.Predicate, p); err != nil {
+		return fmt.Errorf("%w: predicate: %w", ErrStatement, err)
 	}
-	if err := json.Unmarshal(s.Predicate, &head); err != nil {
-		return nil, fmt.Errorf("%w: provenance: %w", ErrStatement, err)
-	}
-	if t := head.BuildDefinition.BuildType; t != BuildTypeTrain {
-		return nil, fmt.Errorf("%w: build type %q, want %s", ErrStatement, Printable(t), BuildTypeTrain)
-	}
-	if err := canon.Unmarshal(s.Predicate, &p); err != nil {
-		return nil, fmt.Errorf("%w: provenance: %w", ErrStatement, err)
-	}
-	q := &p.BuildDefinition.ExternalParameters
-	switch {
-	case q.Product == "":
-		return nil, fmt.Errorf("%w: provenance names no product", ErrStatement)
-	case q.Release < 1:
-		return nil, fmt.Errorf("%w: provenance: release number %d, want 1 or more", ErrStatement, q.Release)
-	case q.Recipe.Kind() != '{':
-		return nil, fmt.Errorf("%w: provenance: recipe is not an object", ErrStatement)
-	case p.RunDetails.Builder.ID == "":
-		return nil, fmt.Errorf("%w: provenance names no builder", ErrStatement)
-	}
-	recipe, err := canon.Canonicalize(q.Recipe)
+	have, err := canon.Canonicalize(s.Predicate)
 	if err != nil {
-		return nil, fmt.Errorf("%w: provenance: recipe: %w", ErrStatement, err)
+		return fmt.Errorf("%w: predicate: %w", ErrStatement, err)
 	}
-	q.Recipe = recipe
-	seen := map[string]bool{}
-	for _, r := range p.BuildDefinition.ResolvedDependencies {
-		if r.Name == "" || seen[r.Name] && !strings.HasPrefix(r.Name, DependencyInput) {
-			return nil, fmt.Errorf("%w: provenance: dependency %q is unnamed or named twice", ErrStatement, Printable(r.Name))
-		}
-		seen[r.Name] = true
+	want, err := canon.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("%w: predicate: %w", ErrStatement, err)
 	}
-	if p.Dependency(DependencyDataset).SHA256().IsZero() {
-		return nil, fmt.Errorf("%w: provenance names no dataset digest", ErrStatement)
+	if !bytes.Equal(have, want) {
+		return fmt.Errorf("%w: predicate: a member is missing, null, or not in its one form", ErrStatement)
 	}
-	return &p, nil
+	return nil
 }
 
-// Dependency returns the resolved dependency of that name, or a zero Resource.
-func (p *Provenance) Dependency(name string) Resource {
-	for _, r := range p.BuildDefinition.ResolvedDependencies {
-		if r.Name == name {
-			return r
-		}
+// onlySubject reports ErrStatement unless s has exactly one subject, with the
+// sha256 digest want.
+func (s Statement) onlySubject(want canon.Digest) error {
+	if len(s.Subject) != 1 || s.Subject[0].SHA256() != want {
+		return fmt.Errorf("%w: want exactly one subject, with the digest that the predicate names", ErrStatement)
 	}
-	return Resource{}
+	return nil
+}
+
+const timeLayout = "2006-01-02T15:04:05Z"
+
+// FormatTime writes t as statements and policies do: RFC 3339, UTC, seconds.
+func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// ParseTime reads what FormatTime writes, and nothing else.
+func ParseTime(s string) (time.Time, error) {
+	t, err := time.Parse(timeLayout, s)
+	if err != nil || FormatTime(t) != s || t.Year() < 2000 || t.Year() > 9999 {
+		return time.Time{}, fmt.Errorf("time %q: want the form 2026-01-31T12:00:00Z", Printable(s))
+	}
+	return t, nil
+}
+
+var plainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
+
+// CheckChannelName reports whether a channel may have this name: 1 to 64 of
+// a-z 0-9 . _ - with a letter or digit at both ends.
+func CheckChannelName(name string) error {
+	if !plainName.MatchString(name) {
+		return fmt.Errorf("channel name %q: want 1 to 64 of a-z 0-9 . _ - with a letter or digit at both ends", Printable(name))
+	}
+	return nil
 }
