@@ -41,7 +41,7 @@ func newOperator(t *testing.T) *operator {
 		t.Fatal(err)
 	}
 	o.Verifier, err = verify.New(verify.Policy{
-		Product: verify.DefaultProduct, Publishers: []verify.Publisher{{Name: "me", Key: o.signer.Key()}},
+		Product: verify.DefaultProduct, Publishers: []verify.Identity{{Name: "me", Key: o.signer.Key()}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -281,7 +281,7 @@ func (p Plan) sign(ctx context.Context, store oras.Store, a *oras.Artifact, r *R
 func (p Plan) verify(ctx context.Context, store oras.Store, r *Report) error {
 	v, err := verify.New(verify.Policy{
 		Product:    p.Product,
-		Publishers: []verify.Publisher{{Name: "own key", Key: p.Signer.Key()}},
+		Publishers: []verify.Identity{{Name: "own key", Key: p.Signer.Key()}},
 	})
 	if err != nil {
 		return err

@@ -233,7 +233,7 @@ func TestPushKeepsDigestAndStatements(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := verify.New(verify.Policy{Product: p.Product, Publishers: []verify.Publisher{{Name: "me", Key: p.Signer.Key()}}})
+	v, err := verify.New(verify.Policy{Product: p.Product, Publishers: []verify.Identity{{Name: "me", Key: p.Signer.Key()}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func TestExamplesOfTheDocumentsAreAccepted(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if p.Product != "web" || len(p.Builders) != 1 || len(p.Datasets) != 1 || p.MinRelease != 12 || p.MaxBytes != 1<<20 {
+	if p.Product != "web" || len(p.Builders) != 1 || len(p.Datasets.Digests) != 1 || p.MinRelease != 12 || p.MaxBytes != 1<<20 {
 		t.Errorf("policy read as %+v", p)
 	}
 	s, err := DecodeStatement([]byte(fenced(t, "STATEMENTS.md", "json")))

@@ -1,18 +1,17 @@
 package verify
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
+	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
+	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -29,51 +28,160 @@ var ErrPolicy = errors.New("policy")
 // never from what is judged. The zero Policy trusts nobody: New refuses it.
 // POLICY.md describes the file.
 type Policy struct {
-	Product    string         // the one product whose releases are accepted
-	Publishers []Publisher    // any one of them may sign a release
-	Builders   []string       // builder ids accepted in the provenance; nil accepts any
-	Datasets   []canon.Digest // dataset digests accepted; nil accepts any
-	MinRelease int64          // lowest release number accepted; 0 for no bound
-	MaxBytes   int64          // largest sum of the sizes of a release's files in bytes; 0 for no bound but the format's
-	Digest     canon.Digest   // SHA-256 of the policy's text
+	Product string // the one product whose releases are accepted
+
+	RootFile    string // name of the file that TrustedRoot came from, as written
+	TrustedRoot []byte // Sigstore trusted root (trusted_root.json): authorities and logs; nil for none
+	TUF         *TUF   // where LoadTrustedRoot gets TrustedRoot from; nil for a file, or for none
+
+	Timestamps        int  // signed time stamps demanded on every bundle; certificates need one at least
+	TransparencyLog   *int // log entries demanded on every bundle; nil is 1 with a certificate, 0 with a key
+	InsecureIgnoreSCT bool // certificates need not have been logged by their authority
+
+	Publishers       []Identity          // any one of them may sign a release
+	Channel          *ChannelPolicy      // nil: which release is current does not matter
+	Revokers         []Identity          // any one of them may have a release unloaded
+	Datasets         DatasetPolicy       // which datasets a release may be trained on
+	Builders         []string            // builder ids accepted in the provenance; nil accepts any
+	SourceRepository string              // of the trainer, as the provenance says; "" accepts any
+	Trainers         []Trainer           // trainers accepted in the provenance; nil accepts any
+	Reproductions    *ReproductionPolicy // nil: no rebuild is demanded
+
+	MaxAge     time.Duration // of the provenance's trusted time; 0 for no bound
+	MinRelease int64         // lowest release number accepted; 0 for no bound
+	MaxBytes   int64         // largest sum of the sizes of a release's files in bytes; 0 for no bound but the format's
+
+	Digest canon.Digest // SHA-256 of the policy's text
 }
 
-// Publisher is one who may sign releases.
-type Publisher struct {
-	Name string
-	Key  Key
+// TUF is a repository of The Update Framework that publishes a
+// trusted_root.json.
+type TUF struct {
+	URL      string // https
+	RootFile string // name of the file that Root came from, as written
+	Root     []byte // root.json that trust starts from
+}
+
+// ChannelPolicy says which channel decides what is current, and who speaks in it.
+type ChannelPolicy struct {
+	Name    string
+	Epoch   int64 // the one epoch accepted; raised by hand after an accident
+	Signers []Identity
+}
+
+// DatasetPolicy says which datasets a release may be trained on.
+type DatasetPolicy struct {
+	Publishers []Identity     // not nil: one of them must have signed a dataset/v1 about the release's dataset
+	Digests    []canon.Digest // not nil: the dataset must be one of these
+}
+
+// ReproductionPolicy says how many independent rebuilds a release needs.
+type ReproductionPolicy struct {
+	Min        int  // distinct operators with a passed rebuild; 0 judges none
+	Block      bool // a failed rebuild by any of them refuses the release, however many passed
+	Rebuilders []Rebuilder
+}
+
+// Rebuilder is one operator, who counts once however many identities sign for
+// it.
+type Rebuilder struct {
+	Operator   string
+	Identities []Identity
+	Where      []oras.Ref // places where its statements lie, beside the release's own repository
 }
 
 // policyText is the file as it is written. A pointer or nil slice is a field
 // that is absent.
 type policyText struct {
-	Version    int             `yaml:"version"`
-	Product    string          `yaml:"product"`
-	Publishers []publisherText `yaml:"publishers"`
-	Builders   []string        `yaml:"builders"`
-	Datasets   []string        `yaml:"datasets"`
-	MinRelease *int64          `yaml:"min_release"`
-	MaxBytes   *int64          `yaml:"max_bytes"`
+	Version           int                `yaml:"version"`
+	Product           string             `yaml:"product"`
+	TrustedRoot       *string            `yaml:"trusted_root"`
+	TUF               *tufText           `yaml:"tuf"`
+	Timestamps        *timestampsText    `yaml:"timestamps"`
+	TransparencyLog   *int               `yaml:"transparency_log"`
+	InsecureIgnoreSCT *bool              `yaml:"insecure_ignore_sct"`
+	Publishers        []identityText     `yaml:"publishers"`
+	Channel           *channelText       `yaml:"channel"`
+	Revokers          []identityText     `yaml:"revokers"`
+	Datasets          *datasetsText      `yaml:"datasets"`
+	Builders          []string           `yaml:"builders"`
+	SourceRepository  *string            `yaml:"source_repository"`
+	Trainers          []trainerText      `yaml:"trainers"`
+	Reproductions     *reproductionsText `yaml:"reproductions"`
+	MaxAge            *string            `yaml:"max_age"`
+	MinRelease        *int64             `yaml:"min_release"`
+	MaxBytes          *int64             `yaml:"max_bytes"`
 }
 
-type publisherText struct {
-	Name string `yaml:"name"`
-	Key  string `yaml:"key"`
+type tufText struct {
+	URL  string `yaml:"url"`
+	Root string `yaml:"root"`
+}
+
+type timestampsText struct {
+	Authority *int `yaml:"authority"`
+}
+
+type identityText struct {
+	Name        string           `yaml:"name"`
+	Key         string           `yaml:"key"`
+	Certificate *certificateText `yaml:"certificate"`
+	NotBefore   string           `yaml:"not_before"`
+	NotAfter    string           `yaml:"not_after"`
+}
+
+type certificateText struct {
+	Issuer           string `yaml:"issuer"`
+	SAN              string `yaml:"san"`
+	SANRegexp        string `yaml:"san_regexp"`
+	SourceRepository string `yaml:"source_repository"`
+	SourceRef        string `yaml:"source_ref"`
+	Workflow         string `yaml:"workflow"`
+}
+
+type channelText struct {
+	Name    string         `yaml:"name"`
+	Epoch   int64          `yaml:"epoch"`
+	Signers []identityText `yaml:"signers"`
+}
+
+type datasetsText struct {
+	Publishers []identityText `yaml:"publishers"`
+	Digests    []string       `yaml:"digests"`
+}
+
+type trainerText struct {
+	Version string `yaml:"version"`
+	H1      string `yaml:"h1"`
+	Commit  string `yaml:"commit"`
+}
+
+type reproductionsText struct {
+	Min        *int            `yaml:"min"`
+	OnFailure  *string         `yaml:"on_failure"`
+	Rebuilders []rebuilderText `yaml:"rebuilders"`
+}
+
+type rebuilderText struct {
+	Operator   string         `yaml:"operator"`
+	Identities []identityText `yaml:"identities"`
+	Where      []string       `yaml:"where"`
 }
 
 // ParsePolicy reads the text of a policy whose keys are all written inline.
-// Text that names a key file, an unknown or duplicate field, a second
-// document, YAML anchors, aliases, tags or merge keys, an empty value, a
-// policy that demands no publisher, or more than 64 KiB is ErrPolicy.
+// Text that names a file, an unknown or duplicate field, a second document,
+// YAML anchors, aliases, tags or merge keys, an empty value, a policy that
+// demands no publisher, one that cannot be enforced as written, or more than 64
+// KiB is ErrPolicy.
 func ParsePolicy(text []byte) (Policy, error) {
-	return parsePolicy(text, func(name string) ([]byte, error) {
-		return nil, fmt.Errorf("key file %q: the policy was not read from a file; write the key inline", Printable(name))
+	return parsePolicy(text, func(name string, _ int64) ([]byte, error) {
+		return nil, fmt.Errorf("file %q: the policy was not read from a file; write a key inline", Printable(name))
 	})
 }
 
-// LoadPolicy is ParsePolicy for a file. A key may then also be the name of a
-// file in or below the policy's folder, relative to it; a key file that is a
-// symbolic link or anything else but a regular file is ErrPolicy. A policy
+// LoadPolicy is ParsePolicy for a file. Keys and trusted roots may then also
+// be names of files in or below the policy's folder, relative to it; one that
+// is a symbolic link or anything else but a regular file is ErrPolicy. A policy
 // that cannot be read is an error of package os.
 func LoadPolicy(path string) (Policy, error) {
 	text, err := readFile(path, maxPolicy)
@@ -85,7 +193,7 @@ func LoadPolicy(path string) (Policy, error) {
 		return Policy{}, err
 	}
 	defer root.Close()
-	p, err := parsePolicy(text, func(name string) ([]byte, error) { return readKeyFile(root, name) })
+	p, err := parsePolicy(text, func(name string, limit int64) ([]byte, error) { return readBelow(root, name, limit) })
 	if err != nil {
 		return Policy{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -109,35 +217,35 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// readKeyFile reads a key file below root. It refuses what is no regular file
-// and compares what it looked at with what it opened, so that a file swapped
-// in between is not followed.
-func readKeyFile(root *os.Root, name string) ([]byte, error) {
+// readBelow reads a file below root. It refuses what is no regular file and
+// compares what it looked at with what it opened, so that a file swapped in
+// between is not followed.
+func readBelow(root *os.Root, name string, limit int64) ([]byte, error) {
 	name = filepath.FromSlash(name)
 	if !filepath.IsLocal(name) {
-		return nil, fmt.Errorf("key file %q: want a name in the policy's folder, relative to it", Printable(name))
+		return nil, fmt.Errorf("file %q: want a name in the policy's folder, relative to it", Printable(name))
 	}
 	seen, err := root.Lstat(name)
 	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
+		return nil, err
 	}
 	if !seen.Mode().IsRegular() {
-		return nil, fmt.Errorf("key file %q is a %s, want a regular file", Printable(name), kind(seen.Mode()))
+		return nil, fmt.Errorf("file %q is a %s, want a regular file", Printable(name), kind(seen.Mode()))
 	}
 	f, err := root.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	if opened, err := f.Stat(); err != nil || !os.SameFile(seen, opened) {
-		return nil, fmt.Errorf("key file %q changed while it was opened", Printable(name))
+		return nil, fmt.Errorf("file %q changed while it was opened", Printable(name))
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
+		return nil, err
 	}
-	if len(b) > maxKeyFile {
-		return nil, fmt.Errorf("key file %q is larger than %d bytes", Printable(name), maxKeyFile)
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("file %q is larger than %d bytes", Printable(name), limit)
 	}
 	return b, nil
 }
@@ -152,76 +260,103 @@ func kind(m os.FileMode) string {
 	return "special file"
 }
 
-func parsePolicy(text []byte, keyFile func(name string) ([]byte, error)) (Policy, error) {
-	fail := func(format string, args ...any) (Policy, error) {
-		return Policy{}, fmt.Errorf("%w: "+format, append([]any{ErrPolicy}, args...)...)
-	}
+// reader returns the bytes of a file that a policy names.
+type reader func(name string, limit int64) ([]byte, error)
+
+func parsePolicy(text []byte, file reader) (Policy, error) {
 	if len(text) > maxPolicy {
-		return fail("%d bytes, limit %d", len(text), maxPolicy)
+		return Policy{}, fmt.Errorf("%w: %d bytes, limit %d", ErrPolicy, len(text), maxPolicy)
 	}
 	var t policyText
 	if err := decodeYAML(text, &t); err != nil {
-		return fail("%w", err)
+		return Policy{}, fmt.Errorf("%w: %w", ErrPolicy, err)
 	}
+	p, err := t.policy(file)
+	if err != nil {
+		return Policy{}, fmt.Errorf("%w: %w", ErrPolicy, err)
+	}
+	p.Digest = canon.Sum(text)
+	if err := p.check(); err != nil {
+		return Policy{}, fmt.Errorf("%w: %w", ErrPolicy, err)
+	}
+	return p, nil
+}
+
+// policy is what t says, before check.
+func (t *policyText) policy(file reader) (p Policy, err error) {
+	fail := func(format string, args ...any) (Policy, error) { return Policy{}, fmt.Errorf(format, args...) }
 	if t.Version != 1 {
 		return fail("version is %d, want \"version: 1\"", t.Version)
 	}
-	p := Policy{Product: t.Product, Digest: canon.Sum(text)}
-	if err := checkName(t.Product); err != nil {
-		return fail("product: %w", err)
-	}
-	if err := oras.CheckName(t.Product, 1); err != nil {
-		return fail("%v", err) // no %w: it is the policy that is wrong, not an artifact
-	}
-	if len(t.Publishers) == 0 {
-		return fail("no publishers: a policy that trusts nobody verifies nothing; add one with name and key")
-	}
-	if len(t.Publishers) > maxIdentities {
-		return fail("%d publishers, limit %d", len(t.Publishers), maxIdentities)
-	}
-	for i, pub := range t.Publishers {
-		if err := checkName(pub.Name); err != nil {
-			return fail("publisher %d: name: %w", i+1, err)
+	p.Product = t.Product
+	switch {
+	case t.TrustedRoot != nil && t.TUF != nil:
+		return fail("both trusted_root and tuf; keep one")
+	case t.TrustedRoot != nil:
+		p.RootFile = *t.TrustedRoot
+		if p.TrustedRoot, err = file(p.RootFile, maxRootFile); err != nil {
+			return fail("trusted_root: %w", err)
 		}
-		pem := []byte(pub.Key)
-		switch {
-		case pub.Key == "":
-			return fail("publisher %q has no key", pub.Name)
-		case !strings.Contains(pub.Key, "-----BEGIN"):
-			var err error
-			if pem, err = keyFile(pub.Key); err != nil {
-				return fail("publisher %q: %w", pub.Name, err)
+	case t.TUF != nil:
+		p.TUF = &TUF{URL: t.TUF.URL, RootFile: t.TUF.Root}
+		if t.TUF.Root == "" {
+			return fail("tuf: root: missing; name a root.json that you got over a way of its own")
+		}
+		if p.TUF.Root, err = file(t.TUF.Root, maxRootFile); err != nil {
+			return fail("tuf: root: %w", err)
+		}
+	}
+	if t.TrustedRoot != nil || t.TUF != nil {
+		p.Timestamps = 1
+	}
+	if t.Timestamps != nil {
+		if t.Timestamps.Authority == nil {
+			return fail("timestamps: want \"authority: 1\"")
+		}
+		p.Timestamps = *t.Timestamps.Authority
+	}
+	p.TransparencyLog = t.TransparencyLog
+	p.InsecureIgnoreSCT = t.InsecureIgnoreSCT != nil && *t.InsecureIgnoreSCT
+	if p.Publishers, err = identities("publishers", t.Publishers, file); err != nil {
+		return fail("%w", err)
+	}
+	if t.Channel != nil {
+		p.Channel = &ChannelPolicy{Name: t.Channel.Name, Epoch: t.Channel.Epoch}
+		if p.Channel.Signers, err = identities("channel signers", t.Channel.Signers, file); err != nil {
+			return fail("%w", err)
+		}
+	}
+	if p.Revokers, err = identities("revokers", t.Revokers, file); err != nil {
+		return fail("%w", err)
+	}
+	if t.Datasets != nil {
+		if p.Datasets.Publishers, err = identities("dataset publishers", t.Datasets.Publishers, file); err != nil {
+			return fail("%w", err)
+		}
+		for _, s := range t.Datasets.Digests {
+			d, err := canon.ParseDigest(s)
+			if err != nil {
+				return fail("datasets: %w", err)
 			}
+			p.Datasets.Digests = append(p.Datasets.Digests, d)
 		}
-		key, err := ParseKey(pem)
-		if err != nil {
-			return fail("publisher %q: %w", pub.Name, err)
-		}
-		for _, other := range p.Publishers {
-			if other.Name == pub.Name {
-				return fail("two publishers are named %q", pub.Name)
-			}
-			if other.Key.Equal(key) {
-				return fail("publishers %q and %q have the same key", other.Name, pub.Name)
-			}
-		}
-		p.Publishers = append(p.Publishers, Publisher{Name: pub.Name, Key: key})
 	}
-	if len(t.Builders) > maxList || len(t.Datasets) > maxList {
-		return fail("a list has more than %d entries", maxList)
+	p.Builders = t.Builders
+	if t.SourceRepository != nil {
+		p.SourceRepository = *t.SourceRepository
 	}
-	for _, id := range t.Builders {
-		if u, err := url.Parse(id); err != nil || u.Scheme == "" || Printable(id) != id {
-			return fail("builder %q: want the URI of a builder, as its provenance spells it", Printable(id))
-		}
-		p.Builders = append(p.Builders, id)
+	for _, tr := range t.Trainers {
+		p.Trainers = append(p.Trainers, Trainer(tr))
 	}
-	for _, s := range t.Datasets {
-		d, err := canon.ParseDigest(s)
-		if err != nil {
-			return fail("datasets: %w", err)
+	if t.Reproductions != nil {
+		if p.Reproductions, err = t.Reproductions.policy(file); err != nil {
+			return fail("reproductions: %w", err)
 		}
-		p.Datasets = append(p.Datasets, d)
+	}
+	if t.MaxAge != nil {
+		if p.MaxAge, err = time.ParseDuration(*t.MaxAge); err != nil || p.MaxAge <= 0 {
+			return fail("max_age %q: want a duration above 0, such as 720h", Printable(*t.MaxAge))
+		}
 	}
 	for _, n := range []struct {
 		name string
@@ -239,6 +374,348 @@ func parsePolicy(text []byte, keyFile func(name string) ([]byte, error)) (Policy
 	return p, nil
 }
 
+func (t *reproductionsText) policy(file reader) (*ReproductionPolicy, error) {
+	if t.Min == nil {
+		return nil, errors.New("min: missing; write how many operators must have rebuilt a release, 0 for none")
+	}
+	p := &ReproductionPolicy{Min: *t.Min}
+	switch {
+	case t.OnFailure == nil || *t.OnFailure == "warn":
+	case *t.OnFailure == "block":
+		p.Block = true
+	default:
+		return nil, fmt.Errorf("on_failure %q: want block or warn", Printable(*t.OnFailure))
+	}
+	for _, r := range t.Rebuilders {
+		ids, err := identities(fmt.Sprintf("identities of operator %q", Printable(r.Operator)), r.Identities, file)
+		if err != nil {
+			return nil, err
+		}
+		reb := Rebuilder{Operator: r.Operator, Identities: ids}
+		for _, w := range r.Where {
+			ref, err := oras.ParseRef(w)
+			if err != nil {
+				return nil, fmt.Errorf("operator %q: where: %v", Printable(r.Operator), err)
+			}
+			reb.Where = append(reb.Where, ref)
+		}
+		p.Rebuilders = append(p.Rebuilders, reb)
+	}
+	return p, nil
+}
+
+func identities(role string, list []identityText, file reader) (out []Identity, err error) {
+	for i, t := range list {
+		at := func(err error) error { return fmt.Errorf("%s: %q: %w", role, Printable(t.Name), err) }
+		if err := checkName(t.Name); err != nil {
+			return nil, fmt.Errorf("%s: entry %d: name: %w", role, i+1, err)
+		}
+		id := Identity{Name: t.Name}
+		if t.Key != "" {
+			pem := []byte(t.Key)
+			if !strings.Contains(t.Key, "-----BEGIN") {
+				if pem, err = file(t.Key, maxKeyFile); err != nil {
+					return nil, at(fmt.Errorf("key file: %w", err))
+				}
+			}
+			if id.Key, err = ParseKey(pem); err != nil {
+				return nil, at(err)
+			}
+		}
+		if c := t.Certificate; c != nil {
+			id.Certificate = &CertificateIdentity{
+				Issuer: c.Issuer, SAN: c.SAN, SANRegexp: c.SANRegexp,
+				SourceRepository: c.SourceRepository, SourceRef: c.SourceRef, Workflow: c.Workflow,
+			}
+		}
+		for _, w := range []struct {
+			name, from string
+			to         *time.Time
+		}{{"not_before", t.NotBefore, &id.NotBefore}, {"not_after", t.NotAfter, &id.NotAfter}} {
+			if w.from != "" {
+				if *w.to, err = ParseTime(w.from); err != nil {
+					return nil, at(fmt.Errorf("%s: %w", w.name, err))
+				}
+			}
+		}
+		out = append(out, id)
+	}
+	return out, nil
+}
+
+// role is a list of identities and what it is for.
+type role struct {
+	name string
+	ids  *[]Identity
+}
+
+// roles are all lists of identities in p but those of rebuilders.
+func (p *Policy) roles() []role {
+	list := []role{{"publishers", &p.Publishers}}
+	if p.Channel != nil {
+		list = append(list, role{"channel signers", &p.Channel.Signers})
+	}
+	return append(list, role{"revokers", &p.Revokers}, role{"dataset publishers", &p.Datasets.Publishers})
+}
+
+// check reports why p cannot be enforced, and makes identities ready for use.
+// It leaves alone what p shares with its copies.
+func (p *Policy) check() error {
+	if err := checkName(p.Product); err != nil {
+		return fmt.Errorf("product: %w", err)
+	}
+	if err := oras.CheckName(p.Product, 1); err != nil {
+		return fmt.Errorf("%v", err) // no %w: it is the policy that is wrong, not an artifact
+	}
+	if len(p.Publishers) == 0 {
+		return errors.New("no publishers: a policy that trusts nobody verifies nothing; add one with name and key")
+	}
+	if p.Channel != nil {
+		c := *p.Channel
+		p.Channel = &c
+		if err := CheckChannelName(c.Name); err != nil {
+			return err
+		}
+		switch {
+		case c.Epoch < 1:
+			return fmt.Errorf("channel: epoch is %d, want 1 or more", c.Epoch)
+		case len(c.Signers) == 0:
+			return errors.New("channel: no signers: nobody could say what is current")
+		}
+	}
+	if p.Channel == nil && len(p.Revokers) > 0 {
+		return errors.New("revokers without a channel: revocations are read from one; add it, or take them out")
+	}
+	for _, r := range p.roles() {
+		ids, err := checkRole(r.name, *r.ids)
+		if err != nil {
+			return err
+		}
+		*r.ids = ids
+	}
+	if p.Reproductions != nil {
+		r := *p.Reproductions
+		p.Reproductions = &r
+		if err := p.checkRebuilders(); err != nil {
+			return fmt.Errorf("reproductions: %w", err)
+		}
+	}
+	if err := p.checkTrust(); err != nil {
+		return err
+	}
+	if len(p.Builders) > maxList || len(p.Datasets.Digests) > maxList || len(p.Trainers) > maxList {
+		return fmt.Errorf("a list has more than %d entries", maxList)
+	}
+	for _, id := range p.Builders {
+		if err := checkAbsolute(id); err != nil {
+			return fmt.Errorf("builder: %w; write it as the provenance spells it", err)
+		}
+	}
+	if p.SourceRepository != "" {
+		if err := checkAbsolute(p.SourceRepository); err != nil {
+			return fmt.Errorf("source_repository: %w", err)
+		}
+	}
+	for _, t := range p.Trainers {
+		if t == (Trainer{}) {
+			return errors.New("trainers: an entry names no version, h1 or commit")
+		}
+		for _, s := range []string{t.Version, t.H1, t.Commit} {
+			if err := checkURI(s); err != nil {
+				return fmt.Errorf("trainers: %w", err)
+			}
+		}
+	}
+	switch {
+	case p.MaxAge < 0 || p.MinRelease < 0 || p.MaxBytes < 0:
+		return errors.New("a bound is negative")
+	case p.MinRelease > oras.MaxNumber:
+		return fmt.Errorf("min_release: %d, no release has a number above %d", p.MinRelease, int64(oras.MaxNumber))
+	}
+	return nil
+}
+
+// checkTrust reports demands on time and logs that nothing could meet or judge.
+func (p *Policy) checkTrust() error {
+	certificates, windows := p.certificates(), p.windows()
+	trust := p.TrustedRoot != nil || p.TUF != nil
+	if p.TUF != nil {
+		u, err := url.Parse(p.TUF.URL)
+		switch {
+		case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || checkURI(p.TUF.URL) != nil:
+			return fmt.Errorf("tuf: url %q: want https://…", Printable(p.TUF.URL))
+		case len(p.TUF.Root) == 0:
+			return errors.New("tuf: no root to start from")
+		}
+	}
+	logs := 0
+	if p.TransparencyLog != nil {
+		logs = *p.TransparencyLog
+	}
+	switch {
+	case p.Timestamps < 0 || p.Timestamps > maxTimestamps:
+		return fmt.Errorf("timestamps: authority is %d, want 0 to %d", p.Timestamps, maxTimestamps)
+	case logs < 0 || logs > maxTimestamps:
+		return fmt.Errorf("transparency_log is %d, want 0 to %d", logs, maxTimestamps)
+	case certificates && !trust:
+		return errors.New("an identity by certificate needs a trusted_root (or tuf) that says which authorities to believe")
+	case certificates && p.Timestamps < 1:
+		return errors.New("timestamps: certificates live for minutes, so a signed time stamp is always needed: write \"authority: 1\"")
+	case p.Timestamps > 0 && !trust:
+		return errors.New("timestamps without a trusted_root (or tuf) that says which authorities to believe")
+	case logs > 0 && !trust:
+		return errors.New("transparency_log without a trusted_root (or tuf) that says which logs to believe")
+	case windows && p.Timestamps < 1:
+		return errors.New("not_before and not_after cannot be judged without a signed time stamp: add trusted_root and \"timestamps: {authority: 1}\"")
+	case p.MaxAge > 0 && p.Timestamps < 1:
+		return errors.New("max_age cannot be judged without a signed time stamp: add trusted_root and \"timestamps: {authority: 1}\"")
+	case p.InsecureIgnoreSCT && !certificates:
+		return errors.New("insecure_ignore_sct without an identity by certificate says nothing; take it out")
+	}
+	return nil
+}
+
+// checkRole checks the identities of one role and returns them ready for use.
+func checkRole(name string, ids []Identity) ([]Identity, error) {
+	if len(ids) > maxIdentities {
+		return nil, fmt.Errorf("%d %s, limit %d", len(ids), name, maxIdentities)
+	}
+	ids = slices.Clone(ids)
+	for i := range ids {
+		if err := ids[i].check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for j := range i {
+			if ids[j].Name == ids[i].Name {
+				return nil, fmt.Errorf("two %s are named %q", name, ids[i].Name)
+			}
+			if ids[i].same(&ids[j]) && ids[i].Certificate == nil {
+				return nil, fmt.Errorf("%s %q and %q have the same key", name, ids[j].Name, ids[i].Name)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// checkRebuilders holds the rules that make a count of rebuilds mean something:
+// operators are told apart, and are nobody whose word they are to check.
+func (p *Policy) checkRebuilders() error {
+	r := p.Reproductions
+	n := len(r.Rebuilders)
+	switch {
+	case r.Min < 0:
+		return fmt.Errorf("min is %d, want 0 or more", r.Min)
+	case n > maxOperators:
+		return fmt.Errorf("%d rebuilders, limit %d", n, maxOperators)
+	case r.Min > n:
+		return fmt.Errorf("min is %d, but only %d rebuilders are named: no release could pass", r.Min, n)
+	}
+	r.Rebuilders = slices.Clone(r.Rebuilders)
+	for i := range r.Rebuilders {
+		reb := &r.Rebuilders[i]
+		if err := checkName(reb.Operator); err != nil {
+			return fmt.Errorf("operator %d: name: %w", i+1, err)
+		}
+		if len(reb.Identities) == 0 {
+			return fmt.Errorf("operator %q has no identities", reb.Operator)
+		}
+		if len(reb.Where) > maxPlaces {
+			return fmt.Errorf("operator %q: %d places, limit %d", reb.Operator, len(reb.Where), maxPlaces)
+		}
+		for _, ref := range reb.Where {
+			switch {
+			case ref.Tag != "" || !ref.Digest.IsZero():
+				return fmt.Errorf("operator %q: where %q: name a place, without tag or digest", reb.Operator, Printable(ref.String()))
+			case ref.Layout != "" && !filepath.IsAbs(ref.Layout):
+				return fmt.Errorf("operator %q: where %q: write the whole path of a folder, from the root", reb.Operator, Printable(ref.String()))
+			}
+		}
+		ids, err := checkRole(fmt.Sprintf("identities of operator %q", reb.Operator), reb.Identities)
+		if err != nil {
+			return err
+		}
+		reb.Identities = ids
+		for j := range i {
+			other := &r.Rebuilders[j]
+			if other.Operator == reb.Operator {
+				return fmt.Errorf("two operators are named %q", reb.Operator)
+			}
+			for _, a := range reb.Identities {
+				for _, b := range other.Identities {
+					if a.same(&b) {
+						return fmt.Errorf("operators %q and %q share an identity (%s): they would count as one", other.Operator, reb.Operator, a)
+					}
+				}
+			}
+		}
+		for _, id := range reb.Identities {
+			if id.Certificate != nil && id.Certificate.SANRegexp != "" {
+				return fmt.Errorf("operator %q: san_regexp: operators are told apart by exact names; use san", reb.Operator)
+			}
+			for _, role := range p.roles() {
+				for _, other := range *role.ids {
+					if id.same(&other) {
+						return fmt.Errorf("operator %q has the identity of %q (%s): nobody rebuilds for themselves", reb.Operator, other.Name, role.name)
+					}
+				}
+			}
+			for _, pub := range p.Publishers {
+				for _, o := range pub.Certificate.owners() {
+					if slices.Contains(id.Certificate.owners(), o) {
+						return fmt.Errorf("operator %q signs from repositories of %s, as the publisher %q does: nobody rebuilds for themselves", reb.Operator, o, pub.Name)
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Warnings are lint: what can be enforced as written, but gives away something
+// that the writer may not have meant to. One sentence each.
+func (p Policy) Warnings() []string {
+	var out []string
+	for _, pub := range p.Publishers {
+		for _, d := range p.Datasets.Publishers {
+			if pub.same(&d) {
+				out = append(out, fmt.Sprintf("%s may publish releases and datasets (as %s) with one identity: whoever steals it can have a release of a poisoned dataset accepted; with one of its own for datasets, both would have to be stolen.", pub.Name, d.Name))
+			}
+		}
+	}
+	if p.Channel != nil {
+		for _, s := range p.Channel.Signers {
+			for _, r := range p.Revokers {
+				if s.same(&r) {
+					out = append(out, fmt.Sprintf("%s may sign the channel and revoke (as %s) with one identity: a key that is used every few hours can then also unload a release everywhere.", s.Name, r.Name))
+				}
+			}
+		}
+		if len(p.Revokers) == 0 {
+			out = append(out, "There are no revokers: a release found to be bad is no longer installed, but stays loaded where it is.")
+		}
+	}
+	if p.InsecureIgnoreSCT {
+		out = append(out, "insecure_ignore_sct: a certificate authority that is made to issue a false certificate leaves no trace.")
+	}
+	if p.TUF != nil && strings.HasPrefix(p.TUF.URL, "http:") {
+		out = append(out, "tuf: the url is not https: metadata are signed, but others see who asks, and can withhold news until what is here expires.")
+	}
+	all := p.roles()
+	if p.Reproductions != nil {
+		if p.Reproductions.Min == 0 {
+			out = append(out, "reproductions: min is 0, so rebuilds are not judged.")
+		}
+	}
+	for _, r := range all {
+		for _, id := range *r.ids {
+			if c := id.Certificate; c != nil && c.SANRegexp != "" {
+				out = append(out, fmt.Sprintf("%s %q are known by an expression: everybody whose name matches it is trusted alike.", r.name, id.Name))
+			}
+		}
+	}
+	return out
+}
+
 // checkName bounds what people call a product or a publisher. The text is
 // compared byte by byte, so it must have no invisible differences.
 func checkName(s string) error {
@@ -253,195 +730,26 @@ func checkName(s string) error {
 	return nil
 }
 
-var (
-	unknownField = regexp.MustCompile(`field (.*) not found in type \S+`)
-	goType       = regexp.MustCompile(` into (?:\*)?(\S+)`)
-	plainInteger = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
-)
-
-// decodeYAML reads one YAML document of mappings, lists, texts and plain
-// decimal integers into v and refuses whatever could be read in two ways.
-func decodeYAML(text []byte, v any) (err error) {
-	defer func() {
-		if r := recover(); r != nil { // the YAML library panics on some malformed input
-			err = fmt.Errorf("not valid YAML: %v", r)
+// checkURI bounds a text without spaces, such as a URI; it may be empty.
+func checkURI(s string) error {
+	if len(s) > maxURI {
+		return fmt.Errorf("longer than %d bytes", maxURI)
+	}
+	for _, r := range s {
+		if r == utf8.RuneError || r == ' ' || !unicode.IsPrint(r) {
+			return fmt.Errorf("%q: space or control characters", Printable(s))
 		}
-	}()
-	var doc yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	if err := dec.Decode(&doc); err == io.EOF {
-		return errors.New("empty: a policy that trusts nobody verifies nothing")
-	} else if err != nil {
-		return yamlError(err)
 	}
-	var second yaml.Node
-	if err := dec.Decode(&second); err != io.EOF {
-		return errors.New("more than one YAML document; keep one")
-	}
-	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return errors.New("want fields such as \"version: 1\"")
-	}
-	if err := plainNode(doc.Content[0], 0); err != nil {
+	return nil
+}
+
+// checkAbsolute is checkURI for one that must be there and have a scheme.
+func checkAbsolute(s string) error {
+	if err := checkURI(s); err != nil {
 		return err
 	}
-	strict := yaml.NewDecoder(bytes.NewReader(text))
-	strict.KnownFields(true)
-	if err := strict.Decode(v); err != nil {
-		return yamlError(err)
+	if u, err := url.Parse(s); err != nil || u.Scheme == "" {
+		return fmt.Errorf("%q: want a URI", Printable(s))
 	}
 	return nil
-}
-
-// plainNode refuses YAML features that a policy has no use for and that make
-// its meaning hard to see.
-func plainNode(n *yaml.Node, depth int) error {
-	if depth > 16 {
-		return fmt.Errorf("line %d: nested too deeply", n.Line)
-	}
-	switch {
-	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		return fmt.Errorf("line %d: anchors and aliases are not accepted; write the value out", n.Line)
-	case n.Style&yaml.TaggedStyle != 0:
-		return fmt.Errorf("line %d: tags such as %s are not accepted", n.Line, Printable(n.Tag))
-	case n.Kind == yaml.ScalarNode:
-		switch n.ShortTag() {
-		case "!!str":
-		case "!!int":
-			if !plainInteger.MatchString(n.Value) {
-				return fmt.Errorf("line %d: %s: write a number in plain decimal digits, or quote a text", n.Line, Printable(n.Value))
-			}
-		case "!!null":
-			return fmt.Errorf("line %d: empty value; leave the field out, or give it one", n.Line)
-		default:
-			return fmt.Errorf("line %d: %s is read as %s; quote it if it is text", n.Line, Printable(n.Value), n.ShortTag())
-		}
-	case len(n.Content) == 0:
-		return fmt.Errorf("line %d: empty list; leave the field out, or fill it", n.Line)
-	case n.Kind == yaml.MappingNode:
-		seen := map[string]bool{}
-		for i := 0; i < len(n.Content); i += 2 {
-			key := n.Content[i]
-			if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" {
-				return fmt.Errorf("line %d: a field's name must be plain text", key.Line)
-			}
-			if seen[key.Value] {
-				return fmt.Errorf("line %d: field %q stands twice", key.Line, Printable(key.Value))
-			}
-			seen[key.Value] = true
-		}
-	}
-	for _, c := range n.Content {
-		if err := plainNode(c, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// yamlError says in the policy's words what the YAML library says in Go's.
-func yamlError(err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
-	text = strings.ReplaceAll(text, "\n  ", "; ")
-	text = unknownField.ReplaceAllString(text, `unknown field "$1"`)
-	text = strings.ReplaceAll(text, "cannot unmarshal !!str", "cannot use text")
-	text = strings.ReplaceAll(text, "cannot unmarshal !!int", "cannot use number")
-	text = strings.ReplaceAll(text, "cannot unmarshal !!seq", "cannot use a list")
-	text = strings.ReplaceAll(text, "cannot unmarshal !!map", "cannot use fields")
-	text = goType.ReplaceAllStringFunc(text, func(s string) string {
-		switch {
-		case strings.Contains(s, "[]"):
-			return ", want a list"
-		case strings.Contains(s, "Text"):
-			return ", want fields"
-		case strings.HasPrefix(strings.TrimPrefix(s[len(" into "):], "*"), "int"):
-			return ", want a number"
-		}
-		return ", want a text"
-	})
-	return errors.New(Printable(text))
-}
-
-// Describe says in sentences what p demands, one per element, and what it
-// leaves open.
-func (p Policy) Describe() []string {
-	var out []string
-	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	say("Accepts releases of product %q only.", p.Product)
-	for _, pub := range p.Publishers {
-		say("%s may sign releases with the ECDSA P-256 key %s.", pub.Name, pub.Key.ID())
-	}
-	say("One signature of one publisher over the release's provenance is enough; product, release number, recipe and dataset must be those of the release.")
-	list := func(items []string, none, one string) {
-		if len(items) == 0 {
-			say("%s", none)
-			return
-		}
-		say("%s %s.", one, strings.Join(items, ", "))
-	}
-	list(p.Builders, "Accepts any builder that a publisher signs for.", "The provenance must name one of these builders:")
-	var sets []string
-	for _, d := range p.Datasets {
-		sets = append(sets, d.String())
-	}
-	list(sets, "Accepts any dataset that a publisher signs for.", "The release must be trained on one of these datasets:")
-	if p.MinRelease > 0 {
-		say("Refuses release numbers below %d.", p.MinRelease)
-	} else {
-		say("Accepts any release number, old ones too.")
-	}
-	if p.MaxBytes > 0 {
-		say("Refuses releases whose files are larger than %d bytes together.", p.MaxBytes)
-	}
-	say("Names no channel, so it cannot tell whether a release is current or was withdrawn.")
-	say("Demands no independent rebuild, so a publisher's key alone is believed.")
-	say("Keys have no expiry: a stolen key is trusted until it is taken out of this file.")
-	return out
-}
-
-// InitPolicy returns the text of a policy, with comments, that trusts the
-// given publishers for the product ("" for DefaultProduct). ParsePolicy reads
-// it; what ParsePolicy would refuse is ErrPolicy here.
-func InitPolicy(product string, publishers ...Publisher) ([]byte, error) {
-	if product == "" {
-		product = DefaultProduct
-	}
-	var b strings.Builder
-	b.WriteString(`# Whom this machine trusts for what. 'bhverify policy check FILE' says it in
-# words. Unknown fields are errors, so nothing here is silently ignored.
-version: 1
-
-# The one product whose releases are accepted.
-product: ` + strconv.Quote(product) + `
-
-# Any one of these may sign a release. Get a key from its owner over a way that
-# an attacker of the registry does not control, and compare its digest.
-publishers:
-`)
-	for _, p := range publishers {
-		fmt.Fprintf(&b, "  - name: %s\n    # %s\n    key: |\n", strconv.Quote(p.Name), p.Key.ID())
-		for line := range strings.Lines(p.Key.PEM()) {
-			b.WriteString("      " + line)
-		}
-	}
-	b.WriteString(`
-# Optional demands; without them any value that a publisher signs is accepted.
-#
-# Builders that the provenance may name:
-# builders:
-#   - https://example.org/builder
-#
-# Datasets that a release may be trained on (SHA-256 of snapshot.json):
-# datasets:
-#   - sha256:…
-#
-# Lowest release number, and largest size of all files of a release in bytes:
-# min_release: 1
-# max_bytes: 1048576
-`)
-	text := []byte(b.String())
-	if _, err := ParsePolicy(text); err != nil {
-		return nil, err
-	}
-	return text, nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -53,13 +54,13 @@ func TestPolicyIsReadAsWritten(t *testing.T) {
 	set := canon.Sum([]byte("set"))
 	text := policyWith("  - name: B\n    key: " + block(pemB) + "\n" +
 		"builders: [\"https://example.org/a\", \"https://example.org/b\"]\n" +
-		"datasets:\n  - " + set.String() + "\nmin_release: 7\nmax_bytes: 300000\n")
+		"datasets:\n  digests:\n    - " + set.String() + "\nmin_release: 7\nmax_bytes: 300000\n")
 	p, err := ParsePolicy([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if p.Product != "shop" || len(p.Publishers) != 2 || p.Publishers[1].Name != "B" || p.Publishers[1].Key.PEM() != pemB ||
-		len(p.Builders) != 2 || p.Builders[1] != "https://example.org/b" || len(p.Datasets) != 1 || p.Datasets[0] != set ||
+		len(p.Builders) != 2 || p.Builders[1] != "https://example.org/b" || len(p.Datasets.Digests) != 1 || p.Datasets.Digests[0] != set ||
 		p.MinRelease != 7 || p.MaxBytes != 300000 || p.Digest != canon.Sum([]byte(text)) {
 		t.Fatalf("read as %+v", p)
 	}
@@ -89,7 +90,7 @@ func TestPolicyThatCannotBeEnforcedIsRefused(t *testing.T) {
 		{"publisher without name", "version: 1\nproduct: shop\npublishers:\n  - key: " + block(pemA) + "\n", "name: missing"},
 		{"publisher without key", "version: 1\nproduct: shop\npublishers:\n  - name: A\n", "has no key"},
 		{"publisher as text", "version: 1\nproduct: shop\npublishers: [A]\n", "want fields"},
-		{"unknown field", policyWith("max_age: 3\n"), `unknown field "max_age"`},
+		{"unknown field", policyWith("maximum: 3\n"), `unknown field "maximum"`},
 		{"field of other letter case", policyWith("Builders: [\"https://example.org\"]\n"), `unknown field "Builders"`},
 		{"unknown field of a publisher", policyWith("    identity: me\n"), `unknown field "identity"`},
 		{"duplicate field", policyWith("product: shop\n"), `"product" stands twice`},
@@ -107,16 +108,16 @@ func TestPolicyThatCannotBeEnforcedIsRefused(t *testing.T) {
 		{"fraction", policyWith("min_release: 1.5\n"), "read as !!float"},
 		{"zero", policyWith("min_release: 0\n"), "want 1 or more"},
 		{"negative", policyWith("max_bytes: -1\n"), "plain decimal"},
-		{"empty value", policyWith("datasets:\n"), "empty value"},
-		{"empty list", policyWith("datasets: []\n"), "empty list"},
-		{"text for a list", policyWith("datasets: all\n"), "want a list"},
-		{"bare yes", policyWith("builders: [yes, true]\n"), "read as"},
-		{"digest of another hash", policyWith("datasets: [\"sha512:00\"]\n"), "want sha256:"},
-		{"digest in upper case", policyWith("datasets: [\"sha256:" + strings.Repeat("AB", 32) + "\"]\n"), "64 lower-case"},
-		{"builder that is no URI", policyWith("builders: [me]\n"), "want the URI"},
+		{"empty value", policyWith("builders:\n"), "empty value"},
+		{"empty list", policyWith("builders: []\n"), "empty list"},
+		{"text for a list", policyWith("builders: all\n"), "want a list"},
+		{"bare true", policyWith("builders: [true]\n"), "read as !!bool"},
+		{"digest of another hash", policyWith("datasets: {digests: [\"sha512:00\"]}\n"), "want sha256:"},
+		{"digest in upper case", policyWith("datasets: {digests: [\"sha256:" + strings.Repeat("AB", 32) + "\"]}\n"), "64 lower-case"},
+		{"builder that is no URI", policyWith("builders: [me]\n"), "want a URI"},
 		{"one key under two names", policyWith("  - name: B\n" + key), `"A" and "B" have the same key`},
 		{"two keys under one name", policyWith("  - name: A\n    key: " + block(pemB) + "\n"), `two publishers are named "A"`},
-		{"key file in a policy without a folder", strings.Replace(policyWith(""), block(pemA), "a.pub", 1), "write the key inline"},
+		{"key file in a policy without a folder", strings.Replace(policyWith(""), block(pemA), "a.pub", 1), "write a key inline"},
 		{"compressed point", strings.Replace(policyWith(""), block(pemA), block(pemCompressed), 1), "not a usable public key"},
 		{"P-384", strings.Replace(policyWith(""), block(pemA), block(pemP384), 1), "want ECDSA on P-256"},
 		{"Ed25519", strings.Replace(policyWith(""), block(pemA), block(pemEd25519), 1), "want ECDSA on P-256"},
@@ -196,7 +197,7 @@ func TestInitPolicyTrustsWhatItWasGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, product := range []string{"", "shop", "yes", "12", "0x1f", "1e3"} {
-		text, err := InitPolicy(product, Publisher{"A: #1 'x' \"y\" \\ ~", a}, Publisher{"null", b})
+		text, err := InitPolicy(Policy{Product: product, Publishers: []Identity{{Name: "A: #1 'x' \"y\" \\ ~", Key: a}, {Name: "null", Key: b}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,11 +212,11 @@ func TestInitPolicyTrustsWhatItWasGiven(t *testing.T) {
 			t.Errorf("read back as %+v", p)
 		}
 	}
-	if _, err := InitPolicy("No Such", Publisher{"A", a}); !errors.Is(err, ErrPolicy) || errors.Is(err, oras.ErrInvalid) {
+	if _, err := InitPolicy(Policy{Product: "No Such", Publishers: []Identity{{Name: "A", Key: a}}}); !errors.Is(err, ErrPolicy) || errors.Is(err, oras.ErrInvalid) {
 		t.Errorf("a product that no release can have: %v", err)
 	}
-	for _, bad := range [][]Publisher{nil, {{"A", Key{}}}, {{"", a}}, {{"A", a}, {"B", a}}, {{"A\n", a}}} {
-		if _, err := InitPolicy("shop", bad...); !errors.Is(err, ErrPolicy) {
+	for _, bad := range [][]Identity{nil, {{Name: "A"}}, {{Name: "", Key: a}}, {{Name: "A", Key: a}, {Name: "B", Key: a}}, {{Name: "A\n", Key: a}}} {
+		if _, err := InitPolicy(Policy{Product: "shop", Publishers: bad}); !errors.Is(err, ErrPolicy) {
 			t.Errorf("%v: error %v, want ErrPolicy", bad, err)
 		}
 	}
@@ -227,7 +228,7 @@ func TestDescribeSaysWhatIsLeftOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	set := canon.Sum([]byte("set")).String()
-	closed, err := ParsePolicy([]byte(policyWith("builders: [\"https://example.org/b\"]\ndatasets: [\"" + set + "\"]\nmin_release: 7\nmax_bytes: 9\n")))
+	closed, err := ParsePolicy([]byte(policyWith("builders: [\"https://example.org/b\"]\ndatasets: {digests: [\"" + set + "\"]}\nmin_release: 7\nmax_bytes: 9\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +243,7 @@ func TestDescribeSaysWhatIsLeftOpen(t *testing.T) {
 			t.Errorf("closed policy: %q is not in\n%s", want, c)
 		}
 	}
-	if strings.Contains(c, "Accepts any") {
+	if strings.Contains(c, "Accepts any builder") || strings.Contains(c, "Accepts any dataset") || strings.Contains(c, "Accepts any release") {
 		t.Errorf("closed policy says it accepts anything:\n%s", c)
 	}
 }
@@ -266,7 +267,7 @@ func FuzzPolicy(f *testing.F) {
 		if p.Product == "" || len(p.Publishers) == 0 || p.MinRelease < 0 || p.MaxBytes < 0 {
 			t.Fatalf("accepted %+v", p)
 		}
-		text, err := InitPolicy(p.Product, p.Publishers...)
+		text, err := InitPolicy(Policy{Product: p.Product, Publishers: p.Publishers})
 		if err != nil {
 			t.Fatalf("what was read cannot be written: %v", err)
 		}
@@ -275,4 +276,90 @@ func FuzzPolicy(f *testing.F) {
 			t.Fatalf("written and read back: %+v, %v", q, err)
 		}
 	})
+}
+
+// certificateEntry is an identity by certificate as a policy has it.
+func certificateEntry(name, more string) string {
+	return "  - name: " + name + "\n    certificate:\n      issuer: https://issuer.example.org\n" + more
+}
+
+// parseWith is LoadPolicy with files out of a map.
+func parseWith(text string, files map[string]string) (Policy, error) {
+	return parsePolicy([]byte(text), func(name string, _ int64) ([]byte, error) {
+		b, ok := files[name]
+		if !ok {
+			return nil, fs.ErrNotExist
+		}
+		return []byte(b), nil
+	})
+}
+
+func TestWholePolicyIsReadAsWritten(t *testing.T) {
+	set := canon.Sum([]byte("set"))
+	p, err := parseWith(`version: 1
+product: shop
+trusted_root: root.json
+transparency_log: 2
+insecure_ignore_sct: true
+timestamps: {authority: 3}
+publishers:
+`+certificateEntry("P", `      san: https://github.com/o/r/.github/workflows/train.yml@refs/heads/main
+      source_repository: https://github.com/o/r
+      source_ref: refs/heads/main
+      workflow: https://github.com/o/r/.github/workflows/train.yml@refs/heads/main
+    not_before: 2026-01-01T00:00:00Z
+    not_after: "2026-12-31T00:00:00Z"
+`)+certificateEntry("Q", `      san_regexp: https://github\.com/o/.*
+`)+`channel:
+  name: stable
+  epoch: 2
+  signers:
+    - name: C
+      key: a.pub
+revokers:
+  - name: R
+    key: b.pub
+datasets:
+  publishers:
+    - name: D
+      certificate: {issuer: https://issuer.example.org, san: d@example.org}
+  digests:
+    - `+set.String()+`
+builders: ["https://example.org/b"]
+source_repository: https://github.com/battle-hardened-ai/bhtrain
+trainers:
+  - version: v1.2.3
+    h1: h1:abc=
+  - commit: "0123456789012345678901234567890123456789"
+reproductions:
+  min: 1
+  on_failure: block
+  rebuilders:
+    - operator: X
+      identities:
+        - {name: x, certificate: {issuer: https://issuer.example.org, san: x@example.org}}
+      where: ["oci://registry.example.org/x/audits"]
+    - operator: Y
+      identities:
+        - {name: y, certificate: {issuer: https://issuer.example.org, san: y@example.org}}
+max_age: 720h
+min_release: 7
+max_bytes: 300000
+`, map[string]string{"root.json": "{}", "a.pub": pemA, "b.pub": pemB})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := p.Publishers[0].Certificate
+	r := p.Reproductions
+	if p.RootFile != "root.json" || string(p.TrustedRoot) != "{}" || p.Timestamps != 3 || *p.TransparencyLog != 2 || !p.InsecureIgnoreSCT ||
+		c.Issuer != "https://issuer.example.org" || c.SAN != "https://github.com/o/r/.github/workflows/train.yml@refs/heads/main" || c.SourceRepository != "https://github.com/o/r" ||
+		c.SourceRef != "refs/heads/main" || c.Workflow != c.SAN || FormatTime(p.Publishers[0].NotBefore) != "2026-01-01T00:00:00Z" || FormatTime(p.Publishers[0].NotAfter) != "2026-12-31T00:00:00Z" ||
+		p.Publishers[1].Certificate.SANRegexp != `https://github\.com/o/.*` ||
+		p.Channel.Name != "stable" || p.Channel.Epoch != 2 || p.Channel.Signers[0].Key.PEM() != pemA || p.Revokers[0].Key.PEM() != pemB ||
+		p.Datasets.Publishers[0].Certificate.SAN != "d@example.org" || p.Datasets.Digests[0] != set ||
+		p.SourceRepository != "https://github.com/battle-hardened-ai/bhtrain" || p.Trainers[0] != (Trainer{Version: "v1.2.3", H1: "h1:abc="}) || len(p.Trainers[1].Commit) != 40 ||
+		r.Min != 1 || !r.Block || len(r.Rebuilders) != 2 || r.Rebuilders[0].Operator != "X" || r.Rebuilders[0].Where[0].Repository != "registry.example.org/x/audits" ||
+		p.MaxAge != 720*time.Hour {
+		t.Errorf("read as %+v", p)
+	}
 }

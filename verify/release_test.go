@@ -242,7 +242,7 @@ func TestLoadedPolicyIsTheOneThatIsEnforced(t *testing.T) {
 	store, _ := testStore(t, a)
 	attach(t, store, a, s.statement(t, statementFor(t, a, nil)), "")
 	dir := t.TempDir()
-	text, err := InitPolicy("shop", s.Publisher)
+	text, err := InitPolicy(Policy{Product: "shop", Publishers: []Identity{s.Identity}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,8 +250,8 @@ func TestLoadedPolicyIsTheOneThatIsEnforced(t *testing.T) {
 		"":                    nil,
 		"\nmin_release: 13\n": {CheckNotOlder},
 		"\nmax_bytes: 10\n":   {CheckSize},
-		"\nbuilders: [\"https://example.org\"]\n":             {CheckBuilder},
-		"\ndatasets: [\"" + canon.Sum(nil).String() + "\"]\n": {CheckAllowed},
+		"\nbuilders: [\"https://example.org\"]\n":                        {CheckBuilder},
+		"\ndatasets: {digests: [\"" + canon.Sum(nil).String() + "\"]}\n": {CheckAllowed},
 	} {
 		path := filepath.Join(dir, "policy.yaml")
 		if err := os.WriteFile(path, append(bytes.Clone(text), more...), 0o644); err != nil {

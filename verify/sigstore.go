@@ -23,7 +23,7 @@ var errNoKey = errors.New("no trusted key made this signature over an in-toto st
 
 // keyVerifier checks signatures of one key.
 type keyVerifier struct {
-	publisher Publisher
+	publisher Identity
 	verifier  *sgverify.Verifier
 }
 
@@ -32,7 +32,7 @@ type keyVerifier struct {
 //
 // No time is asked for: keys of a policy have no validity window, and a
 // signature without a time stamp has no time to hold against one.
-func newKeyVerifier(p Publisher) (keyVerifier, error) {
+func newKeyVerifier(p Identity) (keyVerifier, error) {
 	raw, err := signature.LoadVerifier(p.Key.pub, crypto.SHA256)
 	if err != nil {
 		return keyVerifier{}, fmt.Errorf("publisher %q: %w", p.Name, err)
@@ -52,44 +52,44 @@ func newKeyVerifier(p Publisher) (keyVerifier, error) {
 // it speaks about is for the caller to judge, on these bytes and no others.
 //
 // It never panics, whatever the bytes.
-func verifyBundle(raw []byte, keys []keyVerifier) (payload []byte, by Publisher, err error) {
+func verifyBundle(raw []byte, keys []keyVerifier) (payload []byte, by Identity, err error) {
 	defer func() {
 		if r := recover(); r != nil { // hostile bytes must not end an agent, whichever library they reach
-			payload, by, err = nil, Publisher{}, fmt.Errorf("%w: %v", ErrBundle, r)
+			payload, by, err = nil, Identity{}, fmt.Errorf("%w: %v", ErrBundle, r)
 		}
 	}()
 	if len(raw) > oras.MaxBundle {
-		return nil, Publisher{}, fmt.Errorf("%w: %w: limit %d bytes", ErrBundle, canon.ErrTooLarge, oras.MaxBundle)
+		return nil, Identity{}, fmt.Errorf("%w: %w: limit %d bytes", ErrBundle, canon.ErrTooLarge, oras.MaxBundle)
 	}
 	var b bundle.Bundle
 	if err := b.UnmarshalJSON(raw); err != nil {
-		return nil, Publisher{}, fmt.Errorf("%w: %v", ErrBundle, err)
+		return nil, Identity{}, fmt.Errorf("%w: %v", ErrBundle, err)
 	}
 	if t := b.GetMediaType(); t != oras.TypeBundle {
-		return nil, Publisher{}, fmt.Errorf("%w: media type %q, want %s", ErrBundle, t, oras.TypeBundle)
+		return nil, Identity{}, fmt.Errorf("%w: media type %q, want %s", ErrBundle, t, oras.TypeBundle)
 	}
 	env, err := b.Envelope()
 	if err != nil {
-		return nil, Publisher{}, fmt.Errorf("%w: signs no DSSE envelope", ErrBundle)
+		return nil, Identity{}, fmt.Errorf("%w: signs no DSSE envelope", ErrBundle)
 	}
 	if env.PayloadType != PayloadType {
-		return nil, Publisher{}, fmt.Errorf("%w: payload type %q, want %s", ErrBundle, env.PayloadType, PayloadType)
+		return nil, Identity{}, fmt.Errorf("%w: payload type %q, want %s", ErrBundle, env.PayloadType, PayloadType)
 	}
 	if n := len(env.Signatures); n != 1 {
-		return nil, Publisher{}, fmt.Errorf("%w: %d signatures, want exactly one", ErrBundle, n)
+		return nil, Identity{}, fmt.Errorf("%w: %d signatures, want exactly one", ErrBundle, n)
 	}
 	content, err := b.VerificationContent()
 	if err != nil {
-		return nil, Publisher{}, fmt.Errorf("%w: %v", ErrBundle, err)
+		return nil, Identity{}, fmt.Errorf("%w: %v", ErrBundle, err)
 	}
 	if content.PublicKey() == nil {
-		return nil, Publisher{}, fmt.Errorf("%w: signed with a certificate, and the policy trusts keys only", ErrBundle)
+		return nil, Identity{}, fmt.Errorf("%w: signed with a certificate, and the policy trusts keys only", ErrBundle)
 	}
 	if payload, err = env.DecodeB64Payload(); err != nil {
-		return nil, Publisher{}, fmt.Errorf("%w: %v", ErrBundle, err)
+		return nil, Identity{}, fmt.Errorf("%w: %v", ErrBundle, err)
 	}
 	if len(payload) > maxStatement {
-		return nil, Publisher{}, fmt.Errorf("%w: statement of %d bytes, limit %d", ErrBundle, len(payload), maxStatement)
+		return nil, Identity{}, fmt.Errorf("%w: statement of %d bytes, limit %d", ErrBundle, len(payload), maxStatement)
 	}
 	// The subject is checked by the caller, as a check of its own with what was
 	// observed, hence no artifact here.
@@ -99,5 +99,5 @@ func verifyBundle(raw []byte, keys []keyVerifier) (payload []byte, by Publisher,
 			return payload, k.publisher, nil
 		}
 	}
-	return nil, Publisher{}, errNoKey
+	return nil, Identity{}, errNoKey
 }

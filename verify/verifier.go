@@ -28,18 +28,18 @@ type Verifier struct {
 	keys   []keyVerifier
 }
 
-// New returns a Verifier for p. A policy that names no product or no publisher
-// is ErrPolicy, as is a publisher without a key.
+// New returns a Verifier for p. What ParsePolicy would refuse is ErrPolicy
+// here too.
 func New(p Policy) (*Verifier, error) {
-	if p.Product == "" || len(p.Publishers) == 0 {
-		return nil, fmt.Errorf("%w: names no product or no publisher, so it trusts nobody", ErrPolicy)
+	if err := p.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPolicy, err)
+	}
+	if p.certificates() || p.windows() || p.Timestamps > 0 || p.logEntries(false) > 0 || p.Channel != nil || p.Datasets.Publishers != nil ||
+		p.SourceRepository != "" || p.Trainers != nil || p.Reproductions != nil {
+		return nil, fmt.Errorf("%w: asks for what this version cannot judge", ErrPolicy)
 	}
 	v := &Verifier{policy: p}
-	v.policy.Publishers = slices.Clone(p.Publishers)
 	for _, pub := range v.policy.Publishers {
-		if pub.Key.IsZero() {
-			return nil, fmt.Errorf("%w: publisher %q has no key", ErrPolicy, pub.Name)
-		}
 		k, err := newKeyVerifier(pub)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrPolicy, err)
@@ -203,10 +203,10 @@ func (v *Verifier) judgeRelease(r *Verdict, a *oras.Artifact) {
 	}
 	r.equal(CheckProduct, a.Release.Product, p.Product, "this is a release of another product")
 	switch {
-	case p.Datasets == nil:
+	case p.Datasets.Digests == nil:
 		r.skip(CheckAllowed, "the policy names no datasets")
-	case !slices.Contains(p.Datasets, a.Release.Dataset):
-		r.fail(CheckAllowed, a.Release.Dataset.String(), oneOf(p.Datasets), "trained on a dataset that the policy does not name")
+	case !slices.Contains(p.Datasets.Digests, a.Release.Dataset):
+		r.fail(CheckAllowed, a.Release.Dataset.String(), oneOf(p.Datasets.Digests), "trained on a dataset that the policy does not name")
 	default:
 		r.pass(CheckAllowed, a.Release.Dataset.String())
 	}

@@ -442,7 +442,7 @@ func TestSignedStatementIsAcceptedByAPolicyWithThisKeyAndNoOther(t *testing.T) {
 		t.Errorf("bundle is not compact JSON: %s", bundle)
 	}
 	judge := func(key verify.Key) *verify.Verdict {
-		text, err := verify.InitPolicy("shop", verify.Publisher{Name: "me", Key: key})
+		text, err := verify.InitPolicy(verify.Policy{Product: "shop", Publishers: []verify.Identity{{Name: "me", Key: key}}})
 		if err != nil {
 			t.Fatal(err)
 		}

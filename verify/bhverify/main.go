@@ -195,7 +195,7 @@ bhverify policy init --product web --key "Example Org=example.pub" --key backup.
 				if len(*keys) == 0 {
 					return cli.Usagef("policy init: --key PUB is missing: a policy without a key trusts nobody")
 				}
-				var publishers []verify.Publisher
+				var publishers []verify.Identity
 				for _, k := range *keys {
 					p, err := readPublisher(k)
 					if err != nil {
@@ -203,7 +203,7 @@ bhverify policy init --product web --key "Example Org=example.pub" --key backup.
 					}
 					publishers = append(publishers, p)
 				}
-				text, err := verify.InitPolicy(*product, publishers...)
+				text, err := verify.InitPolicy(verify.Policy{Product: *product, Publishers: publishers})
 				if err != nil {
 					return err
 				}
@@ -217,7 +217,7 @@ bhverify policy init --product web --key "Example Org=example.pub" --key backup.
 	}
 }
 
-func readPublisher(arg string) (verify.Publisher, error) {
+func readPublisher(arg string) (verify.Identity, error) {
 	name, path, named := strings.Cut(arg, "=")
 	if _, err := os.Stat(arg); err == nil || !named { // a file whose name has an equals sign
 		path = arg
@@ -225,18 +225,18 @@ func readPublisher(arg string) (verify.Publisher, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return verify.Publisher{}, err
+		return verify.Identity{}, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, 1<<16))
 	if err != nil {
-		return verify.Publisher{}, err
+		return verify.Identity{}, err
 	}
 	key, err := verify.ParseKey(text)
 	if err != nil {
-		return verify.Publisher{}, fmt.Errorf("%s: %w", path, err)
+		return verify.Identity{}, fmt.Errorf("%s: %w", path, err)
 	}
-	return verify.Publisher{Name: name, Key: key}, nil
+	return verify.Identity{Name: name, Key: key}, nil
 }
 
 func writeNew(path string, text []byte) error {

@@ -73,7 +73,7 @@ func (p *published) forge(change func(*oras.Release, []oras.File)) canon.Digest 
 
 func (p *published) verifier(product string, key verify.Key) *verify.Verifier {
 	p.t.Helper()
-	v, err := verify.New(verify.Policy{Product: product, Publishers: []verify.Publisher{{Name: "publisher", Key: key}}})
+	v, err := verify.New(verify.Policy{Product: product, Publishers: []verify.Identity{{Name: "publisher", Key: key}}})
 	if err != nil {
 		p.t.Fatal(err)
 	}
