@@ -3,6 +3,7 @@
 //
 //	bhverify release REF --policy FILE    judge a release, check by check
 //	bhverify rebuild REF                  train a release again and compare
+//	bhverify bundle --bundle FILE …       verify a Sigstore bundle about any file
 //	bhverify policy init --key PUB        write a policy that trusts a key
 //	bhverify policy check FILE            say in words what a policy demands
 //	bhverify version
@@ -44,6 +45,7 @@ local file and is never taken from what is judged.`,
 		Commands: []cli.Command{
 			releaseCommand(),
 			rebuildCommand(),
+			bundleCommand(),
 			policyInitCommand(),
 			policyCheckCommand(),
 			cli.VersionCommand("bhverify"),

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/rogpeppe/go-internal/testscript"
+	sigdata "github.com/sigstore/sigstore-go/pkg/testing/data"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -35,6 +36,7 @@ func TestMain(m *testing.M) {
 //	                             number=, product=, dataset=, builder=, about= (number of the release
 //	                             that the statement speaks about), bundle= (write it to this file,
 //	                             not to the store); sets the variables DIGEST and DATASET
+//	sigstore BUNDLE ROOT         write an example bundle of the Sigstore library, and its trusted root
 //	damage DIR FILE              change one byte of a file of the last release in DIR
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -46,6 +48,14 @@ func TestScripts(t *testing.T) {
 			},
 			"release": putRelease,
 			"damage":  damage,
+			"sigstore": func(ts *testscript.TestScript, _ bool, args []string) {
+				b, err := sigdata.Bundle(t, "othername.sigstore.json").MarshalJSON()
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
+				b, err = sigdata.TrustedRoot(t, "scaffolding.json").MarshalJSON()
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o644))
+			},
 		},
 	})
 }
