@@ -22,7 +22,8 @@ const emptyJSON = `{}`
 // left out. The descriptor returned is that of the referrer's manifest.
 //
 // When AttachBundle returns nil, the entry in the referrers listing and the tag
-// have been read back. Bytes that are no such bundle are ErrInvalid.
+// have been read back; a tag that another writer set in between is ErrExists.
+// Bytes that are no such bundle are ErrInvalid.
 func AttachBundle(ctx context.Context, s Store, subject Descriptor, bundle []byte, predicateType, tag string, created time.Time) (Descriptor, error) {
 	if err := checkBundle(bundle); err != nil {
 		return Descriptor{}, err
@@ -44,16 +45,7 @@ func AttachBundle(ctx context.Context, s Store, subject Descriptor, bundle []byt
 	if err != nil || tag == "" {
 		return d, err
 	}
-	if err := s.Tag(ctx, tag, d); err != nil {
-		return d, err
-	}
-	switch back, err := s.Resolve(ctx, tag); {
-	case err != nil:
-		return d, err
-	case back.Digest != d.Digest:
-		return d, fmt.Errorf("%s: %w: tag %s was set to %s and now stands for %s: let other writers finish and try again", s, ErrUnreachable, tag, d.Digest, back.Digest)
-	}
-	return d, nil
+	return d, tagAndReadBack(ctx, s, tag, d)
 }
 
 // checkBundle looks at no more than size and stated type.

@@ -78,7 +78,7 @@ func Copy(ctx context.Context, dst, src Store, d canon.Digest, opt CopyOptions) 
 }
 
 // ownTag is the form of the tags that stand for one thing only.
-var ownTag = regexp.MustCompile(`^(release-[0-9]+|dataset-[0-9a-f]{64}|sha256-[0-9a-f]{64}(\..*)?)$`)
+var ownTag = regexp.MustCompile(`^(release-[0-9]+|channel-.*|dataset-[0-9a-f]{64}|sha256-[0-9a-f]{64}(\..*)?)$`)
 
 // copyDataset copies the artifact of the dataset with digest snapshot, and
 // returns the digest of its manifest.

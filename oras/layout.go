@@ -38,6 +38,7 @@ type layout struct {
 	fsys durable.FS
 	lock func(path string) (unlock func(), err error) // against writers in other processes
 	mu   sync.Mutex                                   // against those in this one
+	turn sync.Mutex                                   // of exclusive
 }
 
 // open checks the marker file, or makes the layout if it may.
@@ -220,6 +221,35 @@ func (l *layout) locked(f func() error) error {
 	}
 	defer unlock()
 	return f()
+}
+
+// exclusive is Exclusive. Its lock is one on the folder of the blobs, since
+// what f does takes that on the marker file.
+func (l *layout) exclusive(ctx context.Context, f func() error) error {
+	type taken struct {
+		unlock func()
+		err    error
+	}
+	ch := make(chan taken, 1)
+	go func() { // a lock cannot be waited for with a context
+		l.turn.Lock()
+		unlock, err := l.lock(filepath.Join(l.dir, "blobs"))
+		if err != nil {
+			unlock = func() {}
+		}
+		ch <- taken{func() { unlock(); l.turn.Unlock() }, err}
+	}()
+	select {
+	case t := <-ch:
+		defer t.unlock()
+		if t.err != nil {
+			return fmt.Errorf("%s: locking for writing: %w", l.dir, t.err)
+		}
+		return f()
+	case <-ctx.Done():
+		go func() { (<-ch).unlock() }()
+		return ctx.Err()
+	}
 }
 
 func (l *layout) Resolve(ctx context.Context, name string) (Descriptor, error) {

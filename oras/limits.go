@@ -88,4 +88,8 @@ const (
 	attempts   = 3
 	firstPause = 250 * time.Millisecond
 	maxPause   = 10 * time.Second // of a Retry-After
+
+	// listAttempts is how often the index at a fallback tag is written until an
+	// entry stays in it. Of n writers at once at least one succeeds each time.
+	listAttempts = 24
 )

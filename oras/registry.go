@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"net/url"
@@ -537,14 +538,23 @@ func (r *remote) fallback(ctx context.Context, d canon.Digest) (referrerList, er
 //
 // Where the registry has no referrers API, the index at the fallback tag is
 // read, extended and written back. There is no way to do that in one step, so two
-// processes can lose each other's entry: then it is done again. An entry that
-// is lost after it was read back is not noticed.
+// processes can lose each other's entry: then it is done again. It is read back
+// after a pause in which others finish what they had begun; an entry that is lost
+// later still is not noticed.
 func (r *remote) refer(ctx context.Context, m manifest, d Descriptor, noted bool) error {
 	r.listing.Lock()
 	defer r.listing.Unlock()
 	subject := m.Subject.Digest
 	what := "referrers of " + subject.String()
-	pause := r.pause
+	pause, tries := r.pause, attempts
+	wait := func(d time.Duration) error {
+		select {
+		case <-ctx.Done():
+			return r.explain(ctx, what, ctx.Err())
+		case <-time.After(d):
+			return nil
+		}
+	}
 	for try := 0; ; try++ {
 		found, native, err := r.listed(ctx, subject)
 		if err != nil {
@@ -560,25 +570,40 @@ func (r *remote) refer(ctx context.Context, m manifest, d Descriptor, noted bool
 		if present {
 			return nil
 		}
-		if try == attempts {
+		if try == tries {
 			return fmt.Errorf("%s: %s: %w: the entry is missing each time the list is read back: let other writers finish and try again", r, what, ErrUnreachable)
 		}
-		if try > 0 {
-			select {
-			case <-ctx.Done():
-				return r.explain(ctx, what, ctx.Err())
-			case <-time.After(pause):
+		if native || noted { // the registry keeps the list, perhaps with a delay
+			if try > 0 {
+				if err := wait(pause); err != nil {
+					return err
+				}
+				pause *= 4
 			}
-			pause *= 4
+			continue
 		}
-		if native || noted {
-			continue // the registry keeps the list, perhaps with a delay
+		tries = listAttempts
+		if try > 0 { // others write: not all at once again
+			if err := wait(rand.N(pause * time.Duration(min(try, 8)))); err != nil {
+				return err
+			}
+			if entries, present, err = r.fallbackEntries(ctx, subject, d.Digest); err != nil {
+				return err
+			}
+			if present {
+				continue
+			}
 		}
 		b, err := appendReferrer(entries, m, d)
 		if err != nil {
 			return fmt.Errorf("%s: %s: %w", r, what, err)
 		}
 		if _, err := r.put(ctx, referrersTag(subject), TypeIndex, b); err != nil {
+			return err
+		}
+		// Whoever read the list before this was written overwrites it within
+		// about the time of a request.
+		if err := wait(r.pause / 2); err != nil {
 			return err
 		}
 	}

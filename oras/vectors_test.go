@@ -27,7 +27,7 @@ const vectorDir = "testdata/vectors"
 type vector struct {
 	number int
 	name   string
-	read   string // release DIGEST, dataset NAME, bundles DIGEST
+	read   string // release DIGEST, dataset NAME, bundles DIGEST, channel NAME
 	reason string // part of the message; "" for vectors that are to be read
 	blobs  map[canon.Digest][]byte
 	index  []entry
@@ -113,6 +113,27 @@ func (v *vector) bundle(a *Artifact, change func(m *manifest)) {
 	v.index = []entry{{Descriptor: d}}
 }
 
+// channel adds a channel after its manifest was changed, and reads it.
+func (v *vector) channel(bundle []byte, change func(m *manifest)) {
+	m, _, err := packChannel(bundle)
+	if err != nil {
+		panic(err)
+	}
+	v.put("", []byte(emptyJSON), "")
+	v.put("", bundle, "")
+	if change != nil {
+		change(&m)
+	}
+	v.channelBytes(mustMarshal(m))
+}
+
+func (v *vector) channelBytes(b []byte) {
+	d := v.put(TypeManifest, b, "")
+	d.Annotations = map[string]string{annotationRefName: ChannelTag("stable")}
+	v.index = []entry{{Descriptor: d}}
+	v.read = "channel stable"
+}
+
 // makeVectors returns every vector of FORMAT.md.
 func makeVectors(t *testing.T) []*vector {
 	a := samplePack(t)
@@ -145,6 +166,11 @@ func makeVectors(t *testing.T) []*vector {
 		add(number, name, reason, func(v *vector) { v.bundle(a, change) })
 	}
 
+	channel := func(number int, name, reason string, change func(m *manifest)) {
+		add(number, name, reason, func(v *vector) { v.channel(sampleBundle("x"), change) })
+	}
+
+	channel(0, "channel", "", nil)
 	release(0, "release", "", nil)
 	dataset(0, "dataset", "", nil)
 	bundle(0, "bundle", "", nil)
@@ -256,6 +282,34 @@ func makeVectors(t *testing.T) []*vector {
 		b := sampleBundle("x")
 		v.blobs[canon.Sum(b)] = bytes.Replace(b, []byte(`"x"`), []byte(`"y"`), 1)
 	})
+
+	add(39, "index", "image index", func(v *vector) {
+		v.channel(sampleBundle("x"), nil)
+		v.channelBytes([]byte(`{"manifests":[],"mediaType":"` + TypeIndex + `","schemaVersion":2}`))
+	})
+	channel(39, "artifact-type", "artifactType", func(m *manifest) { m.ArtifactType = TypeBundle })
+	channel(39, "too-long", "limit", func(m *manifest) { m.Annotations = map[string]string{"z": strings.Repeat("z", MaxOwnManifest)} })
+	channel(40, "no-layer", "0 layers", func(m *manifest) { m.Layers = []Descriptor{} })
+	channel(40, "two-layers", "2 layers", func(m *manifest) { m.Layers = append(m.Layers, m.Layers[0]) })
+	channel(41, "bundle-too-long", "states", func(m *manifest) { m.Layers[0].Size = MaxBundle + 1 })
+	channel(41, "bundle-empty", "states", func(m *manifest) { m.Layers[0].Size = 0 })
+	add(42, "changed-byte", "mismatch", func(v *vector) {
+		v.channel(sampleBundle("x"), nil)
+		b := sampleBundle("x")
+		v.blobs[canon.Sum(b)] = bytes.Replace(b, []byte(`"x"`), []byte(`"y"`), 1)
+	})
+	channel(43, "subject", "follows", func(m *manifest) { d := a.Descriptor(); d.ArtifactType = ""; m.Subject = &d })
+	channel(43, "annotations", "follows", func(m *manifest) { m.Annotations = map[string]string{annotationCreated: "2026-01-01T00:00:00Z"} })
+	channel(43, "title", "follows", func(m *manifest) { m.Layers[0].Annotations[annotationTitle] = "../x" })
+	channel(43, "layer-media-type", "follows", func(m *manifest) { m.Layers[0].MediaType = typeJSON })
+	channel(43, "config", "follows", func(m *manifest) { m.Config.MediaType = typeJSON })
+	add(43, "white-space", "follows", func(v *vector) {
+		v.channel(sampleBundle("x"), nil)
+		_, b, _ := packChannel(sampleBundle("x"))
+		v.channelBytes(bytes.Replace(b, []byte(`,"schemaVersion"`), []byte(`, "schemaVersion"`), 1))
+	})
+	add(44, "no-bundle", "media type", func(v *vector) { v.channel([]byte(`{"mediaType":"application/json"}`), nil) })
+	add(44, "no-json", "not JSON", func(v *vector) { v.channel([]byte("x"), nil) })
 	return all
 }
 
@@ -385,6 +439,12 @@ func runVector(t *testing.T, path string) {
 		}
 		for _, line := range found.Skipped {
 			err = fmt.Errorf("%w: %s", ErrInvalid, line)
+		}
+	case "channel":
+		var b []byte
+		b, _, err = GetChannel(ctx, s, name)
+		if (b != nil) != (err == nil) {
+			t.Error("a refused channel was returned")
 		}
 	default:
 		t.Fatalf("read %q?", head["read"])

@@ -99,7 +99,7 @@ var mayNotLink = map[string][]string{
 var linkable = []string{module + "/trainer/model", module + "/dataset/record", module + "/dataset/feature"}
 
 // clocks are the packages in which time.Now, time.Since and time.Until may stand.
-const clocks = "internal/cli pipeline pipeline/bhtrain verify/bhverify agent agent/bhagent"
+const clocks = "internal/cli internal/sign/signtest pipeline pipeline/bhtrain verify/bhverify agent agent/bhagent"
 
 // environment lists the packages that may read the environment and the user's folders.
 const environment = "internal/cli internal/sign internal/testkit pipeline/bhtrain verify/bhverify agent/bhagent"
