@@ -105,7 +105,7 @@ func boost(ctx context.Context, p BoostParams, seed int64, name string, train, v
 			for _, i := range rng.sample(len(eligible), draw) {
 				chosen = append(chosen, eligible[i])
 			}
-			layout = newTiles(train.bins, chosen, workers)
+			layout = newTiles(train.bins, chosen, inner, workers)
 		}
 		probabilities(scores, probs, workers)
 		trees := make([]tree, targets)

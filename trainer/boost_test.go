@@ -142,7 +142,7 @@ func TestPackedAndWideSumsGrowTheSameTrees(t *testing.T) {
 	p := newPCG(8, 8)
 	m := randomBins(p, 800, 20)
 	grow := func(wide bool) *tree {
-		s := &gradients{tiles: newTiles(m, allColumns(m), 2), workers: 2, lambda: 3, minRows: 3, minH: 10}
+		s := &gradients{tiles: newTiles(m, allColumns(m), 2, 2), workers: 2, lambda: 3, minRows: 3, minH: 10}
 		q := newPCG(3, 3)
 		rows := make([]int32, m.rows)
 		for r := range rows {

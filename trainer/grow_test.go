@@ -7,7 +7,7 @@ import (
 
 func growRandom(p *pcg, rows, columns, leaves, depth, workers int) (*bins, *tree, []span, []int32) {
 	m := randomBins(p, rows, columns)
-	s := &gradients{tiles: newTiles(m, allColumns(m), workers), workers: workers, lambda: 1, minRows: 2, packed: make([]int64, rows)}
+	s := &gradients{tiles: newTiles(m, allColumns(m), workers, workers), workers: workers, lambda: 1, minRows: 2, packed: make([]int64, rows)}
 	list := make([]int32, rows)
 	for r := range list {
 		list[r] = int32(r)

@@ -40,7 +40,7 @@ func TestHistogramEqualsPlainSums(t *testing.T) {
 	for _, shape := range [][2]int{{1, 1}, {100, 8}, {777, 19}, {3000, 33}} {
 		m := randomBins(p, shape[0], shape[1])
 		for _, workers := range []int{1, 3} {
-			tl := newTiles(m, allColumns(m), workers)
+			tl := newTiles(m, allColumns(m), workers, workers)
 			g, h, packed := make([]int64, m.rows), make([]int64, m.rows), make([]int64, m.rows)
 			for i := range g {
 				g[i], h[i] = int64(p.below(2001))-1000, int64(p.below(1000))
@@ -161,7 +161,7 @@ func benchmarkHistogram(b *testing.B, rows, columns int, half bool, workers int)
 		m.columns = append(m.columns, col)
 		m.thresholds = append(m.thresholds, make([]float32, MaxBins-1))
 	}
-	tl := newTiles(m, allColumns(m), workers)
+	tl := newTiles(m, allColumns(m), workers, workers)
 	hist := tl.newHistogram(false)
 	var list []int32
 	n := rows

@@ -168,9 +168,9 @@ func (s *gradients) best(n *node, rows []int32) candidate {
 		}
 		checked[top.pos] = true
 		var count [256]int32
-		words, shift := s.tiles.words[top.pos/lanes], uint(8*(top.pos%lanes))
+		words, tiles, at, shift := s.tiles.place(int(top.pos))
 		for _, r := range rows {
-			count[uint8(words[r]>>shift)]++
+			count[uint8(words[int(r)*tiles+at]>>shift)]++
 		}
 		left := 0
 		for b := 0; b <= int(top.bin); b++ {

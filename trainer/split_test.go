@@ -44,7 +44,7 @@ func TestBestSplitIsThatOfAnExhaustiveSearch(t *testing.T) {
 	found := 0
 	for trial := range 300 {
 		m := randomBins(p, 2+int(p.below(120)), 1+int(p.below(20)))
-		tl := newTiles(m, allColumns(m), 1)
+		tl := newTiles(m, allColumns(m), 1, 1)
 		s := &gradients{
 			tiles: tl, workers: 1 + trial%3,
 			lambda: float64(p.below(50)), minGain: float64(p.below(3)), minH: int64(p.below(60)), minRows: 1 + int(p.below(12)),
@@ -85,7 +85,7 @@ func TestEqualGainsGoToTheLowerColumnAndBin(t *testing.T) {
 	// Columns 1 and 2 are alike, column 0 says nothing; bins 1 to 3 of them are
 	// empty, so cuts 0 to 3 are one and the same.
 	m := &bins{rows: 4, thresholds: [][]float32{{0}, {0, 1, 2, 3}, {0, 1, 2, 3}}, columns: [][]uint8{{0, 1, 0, 1}, {0, 0, 4, 4}, {0, 0, 4, 4}}}
-	s := &gradients{tiles: newTiles(m, allColumns(m), 1), workers: 1, lambda: 1, minRows: 1, packed: make([]int64, 4)}
+	s := &gradients{tiles: newTiles(m, allColumns(m), 1, 1), workers: 1, lambda: 1, minRows: 1, packed: make([]int64, 4)}
 	for r := range 4 {
 		g := int64(10)
 		if r >= 2 {
@@ -110,7 +110,7 @@ func TestEqualGainsGoToTheLowerColumnAndBin(t *testing.T) {
 func TestConstantGradientsAreNotSplit(t *testing.T) {
 	p := newPCG(1, 9)
 	m := randomBins(p, 50, 9)
-	s := &gradients{tiles: newTiles(m, allColumns(m), 1), workers: 1, minRows: 1, packed: make([]int64, 50)}
+	s := &gradients{tiles: newTiles(m, allColumns(m), 1, 1), workers: 1, minRows: 1, packed: make([]int64, 50)}
 	rows := make([]int32, 50)
 	for r := range rows {
 		rows[r] = int32(r)
