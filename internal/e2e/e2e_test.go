@@ -47,7 +47,7 @@ func long(t *testing.T) {
 
 // user is somebody at a shell: a home of their own and a working directory.
 type user struct {
-	t    *testing.T
+	t    testing.TB
 	home string
 	dir  string
 	env  []string
@@ -56,14 +56,14 @@ type user struct {
 
 // built says that a test runs the built commands, whose sources are
 // inputs of it.
-func built(t *testing.T) {
+func built(t testing.TB) {
 	t.Helper()
 	if err := testkit.DependOnSources(testkit.Root(t)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func newUser(t *testing.T) *user {
+func newUser(t testing.TB) *user {
 	built(t)
 	return &user{t: t, home: t.TempDir(), dir: t.TempDir()}
 }

@@ -147,7 +147,7 @@ func TestStackIsDescribedAsCosignWould(t *testing.T) {
 }
 
 // publicPEM is the public half of a private key.
-func publicPEM(t *testing.T, private any) []byte {
+func publicPEM(t testing.TB, private any) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(private.(crypto.Signer).Public())
 	if err != nil {
@@ -157,7 +157,7 @@ func publicPEM(t *testing.T, private any) []byte {
 }
 
 // decode reads a JSON file.
-func decode[T any](t *testing.T, path string) (v T) {
+func decode[T any](t testing.TB, path string) (v T) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
