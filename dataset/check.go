@@ -270,16 +270,7 @@ func (w *rowWalk) batch(b *batch, final bool) {
 	var ends []int
 	w.buf, w.rows = w.buf[:0], w.rows[:0]
 	for i := range b.rows {
-		for c, col := range w.table.columns {
-			switch col.typ {
-			case int64Column:
-				w.buf = canon.AppendInt(w.buf, b.int64s[c][i])
-			case int32Column:
-				w.buf = canon.AppendInt(w.buf, int64(b.int32s[c][i]))
-			case textColumn:
-				w.buf = canon.AppendText(w.buf, b.text(c, i))
-			}
-		}
+		w.buf = w.table.appendRow(w.buf, b, i)
 		ends = append(ends, len(w.buf))
 	}
 	size, before := 0, 0

@@ -295,7 +295,7 @@ func (s *Snapshot) Exploits(ctx context.Context) iter.Seq2[*Exploit, error] {
 			}
 			lastID = e.ID
 			return e.AppendRow(row), nil
-		}, func() bool { return yield(&e, nil) })
+		}, func([]byte) bool { return yield(&e, nil) })
 		if err != nil {
 			yield(nil, err)
 		}
@@ -314,16 +314,36 @@ func (s *Snapshot) Records(ctx context.Context) iter.Seq2[*record.Record, error]
 				return nil, err
 			}
 			return r.AppendRow(row), nil
-		}, func() bool { return yield(&r, nil) })
+		}, func([]byte) bool { return yield(&r, nil) })
 		if err != nil {
 			yield(nil, err)
 		}
 	}
 }
 
+// canonicalRows walks over the canonical rows of table n and checks them as
+// Exploits and Records do. A row is valid until yield returns.
+func (s *Snapshot) canonicalRows(ctx context.Context, n int, yield func(row []byte) bool) error {
+	var e Exploit
+	var r record.Record
+	var lastID int64
+	return s.rows(ctx, n, func(b *batch, i int, row []byte) ([]byte, error) {
+		if tables[n] == recordTable {
+			recordFromBatch(&r, b, i)
+			return r.AppendRow(row), r.Check()
+		}
+		e.fromBatch(b, i)
+		if e.ID == lastID {
+			return nil, fmt.Errorf("id %d twice", e.ID)
+		}
+		lastID = e.ID
+		return e.AppendRow(row), e.check()
+	}, yield)
+}
+
 // rows walks over one table. read turns row i of a batch into its canonical
 // encoding; yield hands it to the consumer and says whether to go on.
-func (s *Snapshot) rows(ctx context.Context, n int, read func(b *batch, i int, row []byte) ([]byte, error), yield func() bool) error {
+func (s *Snapshot) rows(ctx context.Context, n int, read func(b *batch, i int, row []byte) ([]byte, error), yield func(row []byte) bool) error {
 	t, file := tables[n], s.arrow[n]
 	r, err := file.newReader()
 	if err != nil {
@@ -356,7 +376,7 @@ func (s *Snapshot) rows(ctx context.Context, n int, read func(b *batch, i int, r
 			tree.add(row)
 			row, last = last, row
 			at++
-			if !yield() {
+			if !yield(last) {
 				return nil
 			}
 		}

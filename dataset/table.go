@@ -98,6 +98,22 @@ var (
 
 func (t *table) file() string { return t.name + ".arrow" }
 
+// appendRow appends the canonical row i of a batch, put together from the
+// columns by the row encoding alone, to row.
+func (t *table) appendRow(row []byte, b *batch, i int) []byte {
+	for c, col := range t.columns {
+		switch col.typ {
+		case int64Column:
+			row = canon.AppendInt(row, b.int64s[c][i])
+		case int32Column:
+			row = canon.AppendInt(row, int64(b.int32s[c][i]))
+		case textColumn:
+			row = canon.AppendText(row, b.text(c, i))
+		}
+	}
+	return row
+}
+
 // metadata is the schema's metadata, sorted by key.
 func (t *table) metadata() (keys, values []string) {
 	return []string{"bhtrain.format", "bhtrain.schema", "bhtrain.table"},
@@ -251,6 +267,8 @@ type tree struct {
 	r    *compact.Range
 	n    int64
 	leaf []byte // scratch
+
+	visit compact.VisitFn // told of every node of a complete subtree, leaves too; may be nil
 }
 
 var treeFactory = compact.RangeFactory{Hash: hashChildren}
@@ -267,7 +285,7 @@ func newTree() tree { return tree{r: treeFactory.NewEmptyRange(0)} }
 func (t *tree) add(leaf []byte) {
 	t.leaf = append(append(t.leaf[:0], rfc6962.RFC6962LeafHashPrefix), leaf...)
 	h := sha256.Sum256(t.leaf)
-	if err := t.r.Append(h[:], nil); err != nil {
+	if err := t.r.Append(h[:], t.visit); err != nil {
 		panic("dataset: internal error: growing the Merkle tree: " + err.Error())
 	}
 	t.n++
