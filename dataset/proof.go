@@ -82,6 +82,27 @@ type Trusted struct {
 // Included reports whether p is a proof that a row is there.
 func (p *Proof) Included() bool { return p.Absent == nil }
 
+// About returns the canonical row that p proves to be there or not. It is nil
+// when p says that an EDB id is absent.
+func (p *Proof) About() []byte {
+	if p.Included() {
+		return p.Rows[0].Row
+	}
+	return p.Absent.Row
+}
+
+// ID returns the EDB id that p is about; a proof about a record has none.
+func (p *Proof) ID() (int64, error) {
+	switch {
+	case p.Table != exploitTable.name:
+		return 0, fmt.Errorf("%w: it is about a record", ErrProof)
+	case !p.Included():
+		return p.Absent.ID, nil
+	}
+	e, err := decodeExploit(p.Rows[0].Row)
+	return e.ID, err
+}
+
 // Encode returns the one form of p.
 func (p *Proof) Encode() ([]byte, error) { return canon.Marshal(p) }
 

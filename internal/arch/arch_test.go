@@ -51,7 +51,7 @@ var mayImport = map[string]string{
 	"pipeline":               "dataset dataset/record trainer oras verify pipeline/card internal/canon internal/durable internal/sign",
 
 	"pipeline/bhtrain": "internal/cli internal/canon internal/durable internal/sign pipeline pipeline/card dataset dataset/record trainer oras verify",
-	"verify/bhverify":  "internal/cli internal/canon internal/durable verify verify/rebuild oras",
+	"verify/bhverify":  "internal/cli internal/canon internal/durable dataset dataset/record verify verify/rebuild oras",
 	"agent/bhagent":    "internal/cli internal/canon agent dataset/record trainer/model oras verify",
 
 	"internal/targets/exactprobe": "dataset dataset/record dataset/feature trainer trainer/model internal/canon internal/detmath",

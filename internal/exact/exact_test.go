@@ -29,6 +29,7 @@ type exception struct {
 
 var exceptions = []exception{
 	{"dataset/record/reader.go", "counts.list", exact.Sort, "ordered by the keys of a map"},
+	{"dataset/diff.go", "Diff", exact.Sort, "keys of a map, all of a key is compared"},
 	{"dataset/sort.go", "sorter.sortRows", exact.Sort, "rows are distinct and all of a row is compared"},
 	{"dataset/feature/lexicon.go", "commonest", exact.Sort, "keys of a map, ordered by count, then key; the types it is used with are integers"},
 	{"trainer/measure.go", "outcomes.reputationThreshold", exact.Sort, "rows of equal probability are counted together"},

@@ -4,6 +4,10 @@
 //	bhverify release REF --policy FILE    judge a release, check by check
 //	bhverify rebuild REF                  train a release again and compare
 //	bhverify bundle --bundle FILE …       verify a Sigstore bundle about any file
+//	bhverify dataset check REF            prove that a dataset keeps its format
+//	bhverify dataset prove REF            prove that a row is in a dataset, or is not
+//	bhverify dataset verify-proof FILE    check such a proof without the dataset
+//	bhverify dataset diff A B             say which rows two datasets differ in
 //	bhverify policy init --key PUB        write a policy that trusts a key
 //	bhverify policy check FILE            say in words what a policy demands
 //	bhverify version
@@ -26,6 +30,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -46,6 +51,10 @@ local file and is never taken from what is judged.`,
 			releaseCommand(),
 			rebuildCommand(),
 			bundleCommand(),
+			datasetCheckCommand(),
+			datasetProveCommand(),
+			datasetVerifyProofCommand(),
+			datasetDiffCommand(),
 			policyInitCommand(),
 			policyCheckCommand(),
 			cli.VersionCommand("bhverify"),
@@ -57,7 +66,7 @@ local file and is never taken from what is judged.`,
 // code maps errors to exit codes. What breaks the rules of the formats is
 // refused; every other error left the question open.
 func code(err error) int {
-	if errors.Is(err, oras.ErrInvalid) {
+	if errors.Is(err, oras.ErrInvalid) || errors.Is(err, dataset.ErrCorrupt) || errors.Is(err, dataset.ErrProof) {
 		return cli.Refused
 	}
 	return cli.Failed

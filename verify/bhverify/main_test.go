@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	sigdata "github.com/sigstore/sigstore-go/pkg/testing/data"
 
+	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
@@ -37,6 +38,9 @@ func TestMain(m *testing.M) {
 //	                             that the statement speaks about), bundle= (write it to this file,
 //	                             not to the store); sets the variables DIGEST and DATASET
 //	sigstore BUNDLE ROOT         write an example bundle of the Sigstore library, and its trusted root
+//	snapshot DIR [key=value ...] build the snapshot of the built-in sample; skip= (leave this many
+//	                             inputs out), layout= (put it there with a release that names it);
+//	                             sets DATASET, ROOT (of records), ROWS, and DIGEST with a layout
 //	damage DIR FILE              change one byte of a file of the last release in DIR
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -46,8 +50,6 @@ func TestScripts(t *testing.T) {
 			"public": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(publicKey(ts, args[0]).PEM()), 0o644))
 			},
-			"release": putRelease,
-			"damage":  damage,
 			"sigstore": func(ts *testscript.TestScript, _ bool, args []string) {
 				b, err := sigdata.Bundle(t, "othername.sigstore.json").MarshalJSON()
 				ts.Check(err)
@@ -56,6 +58,9 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o644))
 			},
+			"release":  putRelease,
+			"snapshot": putSnapshot,
+			"damage":   damage,
 		},
 	})
 }
@@ -74,13 +79,17 @@ func publicKey(ts *testscript.TestScript, name string) verify.Key {
 	return key
 }
 
-func pack(ts *testscript.TestScript, product string, number int64, dataset string) *oras.Artifact {
+func pack(ts *testscript.TestScript, product string, number int64, name string) *oras.Artifact {
+	return packOn(ts, product, number, canon.Sum([]byte(name)))
+}
+
+func packOn(ts *testscript.TestScript, product string, number int64, dataset canon.Digest) *oras.Artifact {
 	var models []oras.File
 	for _, name := range oras.ModelFiles {
 		models = append(models, oras.File{Name: name, Data: []byte("bytes of " + name)})
 	}
 	a, err := oras.Pack(oras.Release{
-		Product: product, Number: number, Dataset: canon.Sum([]byte(dataset)),
+		Product: product, Number: number, Dataset: dataset,
 		Recipe: jsontext.Value(`{"seed":7}`), Features: jsontext.Value(`{}`), Scoring: jsontext.Value(`{}`), Metrics: jsontext.Value(`{}`),
 	}, models)
 	ts.Check(err)
@@ -135,6 +144,44 @@ func putRelease(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	_, err = oras.AttachBundle(ctx, store, a.Descriptor(), bundle, verify.PredicateProvenance, oras.ProvenanceTag(a.Digest), time.Time{})
 	ts.Check(err)
+}
+
+func putSnapshot(ts *testscript.TestScript, _ bool, args []string) {
+	set := map[string]string{"skip": "0"}
+	for _, kv := range args[1:] {
+		k, v, _ := strings.Cut(kv, "=")
+		set[k] = v
+	}
+	skip, err := strconv.Atoi(set["skip"])
+	ts.Check(err)
+	ctx := context.Background()
+	work := ts.MkAbs(args[0] + ".inputs")
+	ts.Check(os.MkdirAll(work, 0o777))
+	inputs, err := dataset.SampleInputs(work)
+	ts.Check(err)
+	dir := ts.MkAbs(args[0])
+	_, err = dataset.Build(ctx, dataset.Config{Inputs: inputs[skip:]}, dir)
+	ts.Check(err)
+	s, err := dataset.Open(dir)
+	ts.Check(err)
+	defer s.Close()
+	records := s.Manifest().Tables[1]
+	ts.Setenv("DATASET", s.Digest().String())
+	ts.Setenv("ROOT", records.Root.String())
+	ts.Setenv("ROWS", fmt.Sprint(records.Rows))
+	if set["layout"] == "" {
+		return
+	}
+	store, err := oras.Open(ctx, oras.Ref{Layout: ts.MkAbs(set["layout"])}, oras.Options{Write: true})
+	ts.Check(err)
+	packed, err := oras.PackDataset(dir)
+	ts.Check(err)
+	_, err = oras.PushDataset(ctx, store, packed)
+	ts.Check(err)
+	a := packOn(ts, "shop", 12, s.Digest())
+	ts.Check(oras.Push(ctx, store, a))
+	ts.Check(store.Tag(ctx, oras.TagLatest, a.Descriptor()))
+	ts.Setenv("DIGEST", a.Digest.String())
 }
 
 func damage(ts *testscript.TestScript, _ bool, args []string) {
