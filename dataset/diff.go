@@ -106,8 +106,7 @@ func Diff(ctx context.Context, from, to *Snapshot, each func(table string, row [
 		}
 		d.Tables = append(d.Tables, td)
 	}
-	keys := slices.Collect(maps.Keys(groups))
-	slices.SortFunc(keys, func(a, b GroupDifference) int {
+	keys := slices.SortedFunc(maps.Keys(groups), func(a, b GroupDifference) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Class, b.Class))
 	})
 	for _, key := range keys {
