@@ -13,8 +13,6 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"github.com/rogpeppe/go-internal/lockedfile"
-
 	"github.com/battle-hardened-ai/bhtrain/dataset/feature"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -35,12 +33,25 @@ var (
 	ErrCorrupt = errors.New("corrupt state")
 )
 
+// State is how an agent stands to the release that it has.
+type State string
+
+const (
+	StateCurrent State = "current" // allowed by the policy, and as new as is known
+	StateStale   State = "stale"   // allowed and used, but the channel statement has expired: nobody says that it is current
+	StateRevoked State = "revoked" // a revoker of the policy withdrew it: not used
+	StateOffline State = "offline" // allowed and used, but no registry answered when last asked
+	StateRefused State = "refused" // the policy of this moment does not allow it: not used
+	StateNone    State = "none"    // nothing is installed
+)
+
 // Agent keeps verified releases in a state directory:
 //
 //	state.json           which release is live, and the highest number ever accepted
 //	releases/<hex>/      one OCI image layout per installed release: its files and the bundle it was believed for
 //	releases/<hex>.json  the verdict with which it was installed, to show later
 //	lock                 held while state.json is changed
+//	daemon.lock          held while a daemon runs
 //
 // Methods may be called by several goroutines and processes at once.
 type Agent struct {
@@ -55,14 +66,6 @@ func Open(dir string) *Agent { return &Agent{dir, durable.OS} }
 func (a *Agent) statePath() string { return filepath.Join(a.dir, "state.json") }
 
 func (a *Agent) slot(d canon.Digest) string { return filepath.Join(a.dir, "releases", d.Hex()) }
-
-// lock keeps other writers out, of this process and others, until unlocked.
-func (a *Agent) lock() (unlock func(), err error) {
-	if err := a.fs.MkdirAll(filepath.Join(a.dir, "releases"), 0o700); err != nil {
-		return nil, err
-	}
-	return lockedfile.MutexAt(filepath.Join(a.dir, "lock")).Lock()
-}
 
 // Installed is the live release, judged just now.
 type Installed struct {
@@ -168,6 +171,12 @@ func (a *Agent) Load(ctx context.Context, v *verify.Verifier) (*Scorer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return in.Scorer()
+}
+
+// Scorer returns a Scorer of the very bytes that were judged; ErrRefused with
+// the failed checks when the verdict does not pass.
+func (in *Installed) Scorer() (*Scorer, error) {
 	if !in.Verdict.Pass() {
 		return nil, refusal(in.Verdict)
 	}
@@ -213,7 +222,7 @@ func NewScorer(a *oras.Artifact) (*Scorer, error) {
 	if set.Dim() != feature.Dim {
 		return refuse(fmt.Errorf("%w: models of %d features, this program has %d", model.ErrFormat, set.Dim(), feature.Dim))
 	}
-	return &Scorer{release: a.Digest, extract: extract, set: set, privacy: privacy(extract.Config())}, nil
+	return &Scorer{release: a, extract: extract, set: set, privacy: privacy(extract.Config())}, nil
 }
 
 // privacy is what the records of the dataset went through. Keyed hashes cannot

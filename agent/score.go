@@ -14,20 +14,22 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/dataset/feature"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/trainer/model"
 )
 
 // Scorer is a loaded release. It is immutable and may be used by many
 // goroutines, each with Sessions of its own.
 type Scorer struct {
-	release canon.Digest
+	release *oras.Artifact
 	extract *feature.Extractor
 	set     *model.Set
 	privacy record.Privacy
 }
 
-// Release is the manifest digest of the loaded release.
-func (s *Scorer) Release() canon.Digest { return s.release }
+// Release is the loaded release. Its bytes are those that were verified; the
+// caller must not change them.
+func (s *Scorer) Release() *oras.Artifact { return s.release }
 
 // Classes are the names of the classes, in the order of model.Scores.Probabilities.
 func (s *Scorer) Classes() []string { return s.set.Classes() }
@@ -53,6 +55,16 @@ func (x *Session) Vector(r *record.Record) []float32 {
 	return x.vector[:]
 }
 
+// Move goes on with another release. History is kept unless the two releases
+// do not keep it in the same way; then it starts anew.
+func (x *Session) Move(s *Scorer) {
+	a, b := s.extract.Config(), x.s.extract.Config()
+	if a.Schema != b.Schema || a.Tracker != b.Tracker || a.Address != b.Address || a.Redaction != b.Redaction {
+		x.tracker = feature.NewTracker(a)
+	}
+	x.s = s
+}
+
 // Score is Vector and what the models say about it. The scores are reused by
 // the next call.
 func (x *Session) Score(r *record.Record) *model.Scores {
@@ -71,6 +83,7 @@ type Finding struct {
 	Anomaly       *Judgement     `json:"anomaly,omitzero"`           // higher is stranger
 	Reputation    jsontext.Value `json:"reputation,omitzero"`        // a Judgement, higher is worse, or null
 	Reason        string         `json:"reputation_reason,omitzero"` // why Reputation is null
+	Bad           bool           `json:"-"`                          // the flag of Reputation, false where that is null
 	Skipped       string         `json:"skipped,omitzero"`           // well-formed, but no network event: why
 	Error         string         `json:"error,omitzero"`             // not a record: why
 	Release       canon.Digest   `json:"release"`
@@ -98,37 +111,48 @@ type Count struct {
 // written, or ctx ended, also while waiting for input; the lines before it are
 // written. After ctx ended, in may still be in use by one last Read.
 func (s *Scorer) Stream(ctx context.Context, in io.Reader, out io.Writer, kind record.Kind, opt record.Options) (Count, error) {
-	var n Count
-	opt.Privacy = s.privacy
 	w := bufio.NewWriterSize(out, 1<<16)
 	enc := jsontext.NewEncoder(w, json.Deterministic(true))
-	write := func(f *Finding) error {
-		f.Release = s.release
+	n, err := s.Session().Each(&waiting{ctx, in, w, make([]byte, 1<<16)}, kind, opt, func(f *Finding) error {
 		return json.MarshalEncode(enc, f)
-	}
+	})
+	return n, errors.Join(err, w.Flush())
+}
+
+// Each reads rows of the given kind and gives the finding about each to yield,
+// in their order; opt.Privacy and opt.Skipped are set here. A bad row is a
+// finding with an error and the rest goes on. The finding is reused for the
+// next row. An error of yield ends the reading and is returned; any other
+// means that the input could not be read further.
+func (x *Session) Each(in io.Reader, kind record.Kind, opt record.Options, yield func(*Finding) error) (Count, error) {
+	var n Count
+	var f Finding
 	var broken error
-	opt.Skipped = func(line int64, reason string) {
-		n.Skipped++
-		if err := write(&Finding{Line: line, Skipped: reason}); broken == nil {
-			broken = err
+	give := func() {
+		f.Release = x.s.release.Digest
+		if broken == nil {
+			broken = yield(&f)
 		}
 	}
-	rd, err := record.NewReader(&waiting{ctx, in, w, make([]byte, 1<<16)}, kind, opt)
+	opt.Privacy = x.s.privacy
+	opt.Skipped = func(line int64, reason string) {
+		n.Skipped++
+		f = Finding{Line: line, Skipped: reason}
+		give()
+	}
+	rd, err := record.NewReader(in, kind, opt)
 	if err != nil {
 		return n, err
 	}
-	x := s.Session()
 	var rec record.Record
-	var f Finding
 	var row *record.RowError
 	for {
 		err := rd.Next(&rec)
-		if broken != nil {
-			return n, broken
-		}
 		switch {
+		case broken != nil:
+			return n, broken
 		case err == io.EOF:
-			return n, w.Flush()
+			return n, nil
 		case errors.As(err, &row):
 			n.Bad++
 			f = Finding{Line: row.Line, Error: row.Reason}
@@ -136,14 +160,14 @@ func (s *Scorer) Stream(ctx context.Context, in io.Reader, out io.Writer, kind r
 				f.Error += ": " + row.Detail
 			}
 		case err != nil:
-			return n, errors.Join(w.Flush(), err)
+			return n, err
 		default:
 			n.Scored++
 			x.finding(&f, &rec)
 			f.Line = rd.Line()
 		}
-		if err := write(&f); err != nil {
-			return n, err
+		if give(); broken != nil {
+			return n, broken
 		}
 	}
 }
@@ -209,6 +233,7 @@ func (x *Session) finding(f *Finding, r *record.Record) {
 	default:
 		b := appendFloat(append(f.Reputation, `{"score":`...), scores.Reputation)
 		b = strconv.AppendBool(append(b, `,"flag":`...), scores.Bad)
+		f.Bad = scores.Bad
 		f.Reputation = append(b, '}')
 	}
 }

@@ -47,12 +47,13 @@ var mayImport = map[string]string{
 	"internal/sign/signtest": "internal/canon",
 	"verify/rebuild":         "dataset trainer oras verify internal/canon",
 	"agent":                  "dataset/record dataset/feature trainer/model oras verify internal/durable internal/canon",
+	"agent/server":           "agent dataset/record verify oras internal/canon",
 	"pipeline/card":          "dataset dataset/feature trainer trainer/model oras internal/canon",
 	"pipeline":               "dataset dataset/record trainer oras verify pipeline/card internal/canon internal/durable internal/sign",
 
 	"pipeline/bhtrain": "internal/cli internal/canon internal/durable internal/sign pipeline pipeline/card dataset dataset/record trainer oras verify",
 	"verify/bhverify":  "internal/cli internal/canon internal/durable dataset dataset/record verify verify/rebuild oras",
-	"agent/bhagent":    "internal/cli internal/canon agent dataset/record trainer/model oras verify",
+	"agent/bhagent":    "internal/cli internal/canon agent agent/server dataset/record trainer/model oras verify",
 
 	"internal/targets/exactprobe": "dataset dataset/record dataset/feature trainer trainer/model internal/canon internal/detmath",
 
@@ -78,7 +79,7 @@ var importers = map[string]string{
 	"github.com/spf13/pflag":                 "internal/cli pipeline/bhtrain verify/bhverify agent/bhagent internal/payloadtest internal/evaluate",
 	"github.com/schollz/progressbar":         "internal/cli",
 	"github.com/transparency-dev/merkle":     "dataset",
-	"math/rand":                              "internal/durable internal/durable/faultfs oras", // names of temporary files
+	"math/rand":                              "internal/durable internal/durable/faultfs oras agent/server", // names of temporary files, jitter
 }
 
 // mayNotLink lists what must not be among all that a package depends on.
@@ -99,7 +100,7 @@ var mayNotLink = map[string][]string{
 var linkable = []string{module + "/trainer/model", module + "/dataset/record", module + "/dataset/feature"}
 
 // clocks are the packages in which time.Now, time.Since and time.Until may stand.
-const clocks = "internal/cli internal/sign/signtest pipeline pipeline/bhtrain verify/bhverify agent agent/bhagent"
+const clocks = "internal/cli internal/sign/signtest pipeline pipeline/bhtrain verify/bhverify agent agent/server agent/bhagent"
 
 // environment lists the packages that may read the environment and the user's folders.
 const environment = "internal/cli internal/sign internal/testkit pipeline/bhtrain verify/bhverify agent/bhagent"

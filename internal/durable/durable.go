@@ -67,6 +67,8 @@ var (
 	ErrNotDurable = errors.New("in place but perhaps not on disk")
 	// ErrNotFile: a symbolic link, directory, device or pipe stands where a regular file was expected.
 	ErrNotFile = errors.New("not a regular file")
+	// ErrLocked: another process has the lock, or another part of this one.
+	ErrLocked = errors.New("in use by another process")
 	// ErrTooLarge: a file is longer than the reader's limit.
 	ErrTooLarge = errors.New("file too large")
 )

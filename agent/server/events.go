@@ -1,0 +1,142 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+const (
+	maxListeners = 64               // of events at once
+	waiting      = 16               // events that a listener may be behind before it is let go
+	scoresEvery  = 2 * time.Second  // event "scores", while somebody listens and there are any
+	keepAlive    = 15 * time.Second // a comment, so that proxies and clients see that the connection lives
+)
+
+// hub hands events to whoever listens.
+type hub struct {
+	mu        sync.Mutex
+	listeners map[chan event]bool
+	scores    map[string]int64 // by class, since the last event "scores"
+	anomalies int64
+	rows      int64
+}
+
+// event is one server-sent event; data is one line of JSON.
+type event struct {
+	name string
+	data []byte
+}
+
+func newHub() *hub { return &hub{listeners: map[chan event]bool{}, scores: map[string]int64{}} }
+
+// send gives an event to all. A listener that has not read so many is let go:
+// it may connect again.
+func (h *hub) send(name string, v any) {
+	b, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		panic("server: internal error: " + err.Error())
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.listeners {
+		select {
+		case c <- event{name, b}:
+		default:
+			delete(h.listeners, c)
+			close(c)
+		}
+	}
+}
+
+// listen returns a channel of events, or nil when there are too many
+// listeners. It is closed for one who is too slow.
+func (h *hub) listen() chan event {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.listeners) == maxListeners {
+		return nil
+	}
+	c := make(chan event, waiting)
+	h.listeners[c] = true
+	return c
+}
+
+func (h *hub) leave(c chan event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.listeners, c)
+}
+
+// scored adds what one request found to the next event "scores".
+func (h *hub) scored(t *tally) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.listeners) == 0 {
+		return
+	}
+	h.rows += t.Rows
+	h.anomalies += t.Anomalies
+	for i, n := range t.Classes {
+		if n > 0 {
+			h.scores[t.names[i]] += n
+		}
+	}
+}
+
+// flush sends what was scored since the last time.
+func (h *hub) flush() {
+	h.mu.Lock()
+	if h.rows == 0 {
+		h.mu.Unlock()
+		return
+	}
+	sum := map[string]any{"rows": h.rows, "anomalies": h.anomalies, "classes": h.scores}
+	h.rows, h.anomalies, h.scores = 0, 0, map[string]int64{}
+	h.mu.Unlock()
+	h.send("scores", sum)
+}
+
+// stream answers GET /events with server-sent events: the status at once and
+// whenever it changes, each sync as it begins and ends, and every two seconds
+// how many records were found to be what.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
+	c := s.events.listen()
+	if c == nil {
+		problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d others listen already", maxListeners), nil)
+		return
+	}
+	defer s.events.leave(c)
+	out := http.NewResponseController(w)
+	out.SetReadDeadline(time.Time{})
+	w.Header().Set("Content-Type", "text/event-stream")
+	put := func(text string) bool {
+		out.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		_, err := w.Write([]byte(text))
+		return err == nil && out.Flush() == nil
+	}
+	first, err := json.Marshal(s.status.Load(), json.Deterministic(true))
+	if err != nil {
+		panic("server: internal error: " + err.Error())
+	}
+	ok := put(fmt.Sprintf("retry: 2000\nevent: status\ndata: %s\n\n", first))
+	alive := time.NewTicker(keepAlive)
+	defer alive.Stop()
+	scores := time.NewTicker(scoresEvery)
+	defer scores.Stop()
+	for ok {
+		select {
+		case e, more := <-c:
+			ok = more && put(fmt.Sprintf("event: %s\ndata: %s\n\n", e.name, e.data))
+		case <-scores.C:
+			s.events.flush()
+		case <-alive.C:
+			ok = put(": here\n\n")
+		case <-r.Context().Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/battle-hardened-ai/bhtrain/agent"
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/verify"
+)
+
+// loaded is a release that records are scored with. It does not change.
+type loaded struct {
+	*agent.Scorer
+	class map[string]int // index of each class in the order of the release
+	since time.Time
+}
+
+// Status is what a server has loaded and why, or why not.
+type Status struct {
+	State    agent.State  `json:"state"`
+	Reason   string       `json:"reason"`            // why State is not current; "" else
+	Loaded   bool         `json:"loaded"`            // records can be scored
+	Since    time.Time    `json:"since,omitzero"`    // when it was loaded
+	Checked  time.Time    `json:"checked,omitzero"`  // when it was judged last
+	LastSync *Report      `json:"last_sync"`         // null before the first
+	Release  *Release     `json:"release"`           // null when nothing is installed
+	Verdict  any          `json:"verdict"`           // of what is installed, judged at Checked; null when nothing is
+	Previous canon.Digest `json:"previous"`          // installed before; "" for none
+	Source   string       `json:"source"`            // where the installed release came from
+	Policy   canon.Digest `json:"policy"`            // SHA-256 of the policy's text
+	Channel  any          `json:"channel,omitempty"` // the newest channel statement that was accepted
+}
+
+// load replaces what is loaded by next, or by nothing.
+func (s *Server) load(next *agent.Scorer, now time.Time) {
+	old := s.live.Load()
+	switch {
+	case next == nil && old == nil:
+		return
+	case next == nil:
+		s.live.Store(nil)
+		s.opt.Log.Warn("unloaded", "digest", old.Release().Digest)
+		return
+	case old != nil && old.Release().Digest == next.Release().Digest:
+		return
+	}
+	l := &loaded{Scorer: next, class: map[string]int{}, since: now}
+	for i, name := range next.Classes() {
+		l.class[name] = i
+	}
+	s.live.Store(l)
+	s.opt.Log.Info("loaded", "product", next.Release().Release.Product, "release", next.Release().Release.Number, "digest", next.Release().Digest)
+}
+
+// policy reads the policy file.
+func (s *Server) policy() (*verify.Verifier, error) {
+	p, err := verify.LoadPolicy(s.opt.Policy)
+	if err != nil {
+		return nil, err
+	}
+	return verify.New(p)
+}
+
+// reload judges what is installed by the policy of this moment, and loads or
+// unloads it. report is that of the sync just made, or nil. A policy that
+// cannot be read, or a state that is damaged, unloads too: nothing is used
+// that was not judged.
+func (s *Server) reload(ctx context.Context, report *Report) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	now := s.opt.Now()
+	old := s.status.Load()
+	st := &Status{State: agent.StateNone, Checked: now, LastSync: old.LastSync}
+	if report != nil {
+		st.LastSync = report
+	}
+	scorer, err := s.judge(ctx, st)
+	if ctx.Err() != nil {
+		return // nothing was found out
+	}
+	if err != nil {
+		st.Reason = verify.Printable(err.Error())
+		st.State = agent.StateRefused
+		if errors.Is(err, agent.ErrNothing) {
+			st.State = agent.StateNone
+		}
+	}
+	s.load(scorer, now)
+	if live := s.live.Load(); live != nil {
+		st.Loaded, st.Since = true, live.since
+		if st.LastSync != nil && st.LastSync.Result == ResultUnreachable && st.State == agent.StateCurrent {
+			st.State, st.Reason = agent.StateOffline, st.LastSync.Detail
+		}
+	}
+	s.status.Store(st)
+	s.metrics.state(st, s.live.Load())
+	if old.State != st.State || old.Reason != st.Reason || report != nil || releaseDigest(old) != releaseDigest(st) {
+		s.events.send("status", st)
+	}
+	if old.State != st.State {
+		s.opt.Log.Info("state", "state", st.State, "was", old.State, "reason", st.Reason)
+	}
+}
+
+// judge fills st with what is installed, and returns a Scorer of it if it may
+// be used.
+func (s *Server) judge(ctx context.Context, st *Status) (*agent.Scorer, error) {
+	v, err := s.policy()
+	if err != nil {
+		return nil, err
+	}
+	st.Policy = v.Policy().Digest
+	in, err := s.opt.Agent.Status(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	st.State = agent.StateCurrent
+	st.Verdict, st.Previous, st.Source = in.Verdict, in.Previous, in.Source
+	scorer, err := in.Scorer()
+	if err != nil {
+		return nil, err
+	}
+	st.Release = describe(scorer.Release())
+	return scorer, nil
+}
+
+func releaseDigest(st *Status) canon.Digest {
+	if st.Release == nil {
+		return canon.Digest{}
+	}
+	return st.Release.Digest
+}

@@ -1,0 +1,176 @@
+// Package server runs an agent as a daemon: it keeps the newest release that
+// the policy allows loaded, judges it again and again, and answers programs of
+// the same machine over HTTP. openapi.yaml describes every path.
+//
+// A request works with the one release that was loaded when it began. Loading
+// another is the exchange of one pointer: no request waits for it, fails by it
+// or sees two releases, and the old one is garbage once the last request that
+// used it has ended.
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/battle-hardened-ai/bhtrain/agent"
+	"github.com/battle-hardened-ai/bhtrain/oras"
+)
+
+// Options say what a Server keeps loaded and for whom.
+type Options struct {
+	Agent    *agent.Agent
+	From     []oras.Ref    // the same releases at each; asked in this order until one answers
+	Store    oras.Options  // for all of From
+	Policy   string        // path of the policy file; read again each time it is needed
+	Interval time.Duration // between syncs, each a tenth longer or shorter by chance; above 0
+
+	// Hosts are names by which this server may be called besides those of the
+	// loopback interface. A request for any other is refused: it is what a web
+	// page sends that has its own name resolve to this machine.
+	Hosts []string
+
+	// Token is what requests to Remote listeners must bear; without one they
+	// are all refused.
+	Token string
+
+	Version string           // of the program, for those who ask
+	Log     *slog.Logger     // nil discards
+	Now     func() time.Time // nil is time.Now
+}
+
+// Server is a running agent. Make it with New.
+type Server struct {
+	opt     Options
+	live    atomic.Pointer[loaded] // nil while nothing may be used
+	status  atomic.Pointer[Status] // never nil
+	events  *hub
+	metrics *metrics
+
+	reloading sync.Mutex // held while live and status are decided
+	mu        sync.Mutex // guards running
+	running   *run       // the sync that is under way, or nil
+	base      context.Context
+	sessions  sync.Mutex     // held while live history is used
+	history   *agent.Session // of requests that ask for live history; nil before the first
+}
+
+// New returns a server that has nothing loaded yet.
+func New(opt Options) *Server {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	s := &Server{opt: opt, events: newHub(), metrics: newMetrics(), base: context.Background()}
+	s.status.Store(&Status{State: agent.StateNone, Reason: "not looked yet"})
+	return s
+}
+
+// Listener is where a Server takes requests.
+type Listener struct {
+	net.Listener
+	// Remote says that others than users of this machine can reach it: requests
+	// must bear the token.
+	Remote bool
+}
+
+// Limits of a connection and of all.
+const (
+	maxConnections = 512              // of one listener; more wait to be accepted
+	maxHeader      = 16 << 10         // bytes
+	headerTimeout  = 5 * time.Second  // from the first byte to the end of the header
+	readTimeout    = 30 * time.Second // to the end of the body
+	writeTimeout   = 60 * time.Second // of an answer, but for events and syncs
+	idleTimeout    = 2 * time.Minute
+	drainTimeout   = 5 * time.Second // for requests that are under way at the end
+)
+
+// Run loads what is installed, then serves and syncs until ctx ends. It
+// returns nil then, and the first error of a listener otherwise.
+func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.base = ctx
+	s.reload(ctx, nil)
+	var all sync.WaitGroup
+	for _, l := range listeners {
+		srv := &http.Server{
+			Handler:           s.Handler(l.Remote),
+			ReadHeaderTimeout: headerTimeout,
+			ReadTimeout:       readTimeout,
+			WriteTimeout:      writeTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeader,
+			ErrorLog:          slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
+			BaseContext:       func(net.Listener) context.Context { return ctx },
+		}
+		all.Go(func() {
+			err := srv.Serve(netutil.LimitListener(l.Listener, maxConnections))
+			if !errors.Is(err, http.ErrServerClosed) {
+				cancel(err)
+			}
+		})
+		all.Go(func() {
+			<-ctx.Done()
+			drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+			defer done()
+			if srv.Shutdown(drain) != nil {
+				srv.Close()
+			}
+		})
+	}
+	all.Go(func() { s.keep(ctx) })
+	<-ctx.Done()
+	all.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// Handler answers requests; remote says that they must bear the token.
+func (s *Server) Handler(remote bool) http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]http.HandlerFunc{
+		"POST /v1/score":        s.score,
+		"GET /api/models":       s.models,
+		"POST /api/models/sync": s.syncNow,
+		"GET /models/list":      s.modelList,
+		"GET /models/{name}":    s.modelFile,
+		"GET /stats":            s.stats,
+		"GET /events":           s.stream,
+		"GET /metrics":          s.metrics.handler.ServeHTTP,
+		"GET /openapi.yaml":     openapi,
+		"GET /healthz":          healthy,
+		"GET /readyz":           s.ready,
+	} {
+		mux.HandleFunc(pattern, h)
+	}
+	return s.guard(mux, remote)
+}
+
+// healthy says that the process answers, and no more.
+func healthy(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	io.WriteString(w, "ok\n")
+}
+
+// ready says whether records can be scored.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.live.Load() == nil {
+		st := s.status.Load()
+		problem(w, http.StatusServiceUnavailable, "nothing is loaded: "+st.Reason, nil)
+		return
+	}
+	healthy(w, nil)
+}

@@ -1,0 +1,189 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/battle-hardened-ai/bhtrain/agent"
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/verify"
+)
+
+// Results of a sync.
+const (
+	ResultInstalled   = "installed"   // another release is live now
+	ResultCurrent     = "current"     // what is live is what there is
+	ResultRefused     = "refused"     // what there is may not be installed
+	ResultUnreachable = "unreachable" // no mirror answered
+	ResultFailed      = "failed"      // something else went wrong here
+)
+
+// Report is what one sync found and did.
+type Report struct {
+	Result   string         `json:"result"`
+	Success  bool           `json:"success"` // installed or current
+	Detail   string         `json:"detail"`  // why, when it was no success
+	Source   string         `json:"source"`  // the mirror that answered, or the last one asked
+	Release  canon.Digest   `json:"release"` // that it found; "" for none
+	Number   int64          `json:"number"`  // of Release; 0 when unknown
+	Checks   []verify.Check `json:"checks"`  // of Release, when it was judged
+	Started  time.Time      `json:"started"`
+	Finished time.Time      `json:"finished"`
+}
+
+// run is a sync under way. report is set before done is closed.
+type run struct {
+	done   chan struct{}
+	report *Report
+}
+
+// Sync syncs now, or joins the sync that is under way, and returns its
+// report. It goes on when ctx ends before it; then the result is nil.
+func (s *Server) Sync(ctx context.Context) *Report {
+	s.mu.Lock()
+	r := s.running
+	if r == nil {
+		r = &run{done: make(chan struct{})}
+		s.running = r
+		go func() {
+			r.report = s.sync(s.base)
+			s.mu.Lock()
+			s.running = nil
+			s.mu.Unlock()
+			close(r.done)
+		}()
+	}
+	s.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.report
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// sync asks the mirrors in order until one answers.
+func (s *Server) sync(ctx context.Context) *Report {
+	report := &Report{Started: s.opt.Now()}
+	s.events.send("sync", map[string]any{"phase": "started"})
+	for _, from := range s.opt.From {
+		s.syncFrom(ctx, from, report)
+		if report.Result != ResultUnreachable || ctx.Err() != nil {
+			break
+		}
+		s.opt.Log.Warn("mirror does not answer", "source", report.Source, "reason", report.Detail)
+	}
+	report.Finished = s.opt.Now()
+	report.Success = report.Result == ResultInstalled || report.Result == ResultCurrent
+	s.opt.Log.Info("sync", "result", report.Result, "source", report.Source, "digest", report.Release, "reason", report.Detail,
+		"dur_ms", report.Finished.Sub(report.Started).Milliseconds())
+	s.metrics.synced(report)
+	s.reload(ctx, report)
+	s.events.send("sync", map[string]any{"phase": "finished", "result": report.Result, "detail": report.Detail})
+	return report
+}
+
+func (s *Server) syncFrom(ctx context.Context, from oras.Ref, report *Report) {
+	report.Source = from.String()
+	report.Result, report.Detail, report.Checks = ResultFailed, "", nil
+	v, err := s.policy()
+	if err == nil {
+		var got *agent.Synced
+		got, err = s.opt.Agent.Sync(ctx, from, s.opt.Store, v, s.opt.Policy)
+		if got != nil {
+			report.Release, report.Number = got.Release, got.Number
+			if got.Verdict != nil {
+				report.Checks = got.Verdict.Checks
+			}
+			report.Result = ResultCurrent
+			if got.Installed {
+				report.Result = ResultInstalled
+			}
+		}
+	}
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, oras.ErrUnreachable), errors.Is(err, oras.ErrNotFound), errors.Is(err, oras.ErrRefused):
+		report.Result = ResultUnreachable
+	case errors.Is(err, agent.ErrRefused), errors.Is(err, oras.ErrInvalid):
+		report.Result = ResultRefused
+	default:
+		report.Result = ResultFailed
+	}
+	report.Detail = verify.Printable(err.Error())
+}
+
+const (
+	firstBackOff = 15 * time.Second // after the first sync that reached no mirror, then twice as long each time, up to the interval
+	judgeEvery   = time.Minute      // what is installed is judged again, whatever happens
+	syncAnswer   = 5 * time.Minute  // how long a client may wait for a sync
+)
+
+// keep syncs at once and then on schedule, and in between judges what is
+// installed again, until ctx ends.
+func (s *Server) keep(ctx context.Context) {
+	failures := 0
+	for ctx.Err() == nil {
+		wait := s.opt.Interval
+		if r := s.Sync(ctx); r != nil && (r.Result == ResultUnreachable || r.Result == ResultFailed) {
+			wait = min(wait, firstBackOff<<min(failures, 16))
+			failures++
+		} else {
+			failures = 0
+		}
+		next := time.NewTimer(jitter(wait))
+		again := time.NewTicker(judgeEvery)
+	waiting:
+		for {
+			select {
+			case <-again.C:
+				s.reload(ctx, nil)
+				continue
+			case <-next.C:
+			case <-ctx.Done():
+			}
+			break waiting
+		}
+		next.Stop()
+		again.Stop()
+	}
+}
+
+// jitter is d, a tenth longer or shorter by chance, so that a fleet does not
+// ask all at once.
+func jitter(d time.Duration) time.Duration {
+	tenth := int64(d) / 10
+	return d - time.Duration(tenth) + time.Duration(rand.Int64N(2*tenth+1))
+}
+
+// syncNow answers POST /api/models/sync when the sync has ended.
+func (s *Server) syncNow(w http.ResponseWriter, r *http.Request) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(syncAnswer))
+	ctx, cancel := context.WithTimeout(r.Context(), syncAnswer-10*time.Second)
+	defer cancel()
+	report := s.Sync(ctx)
+	status := http.StatusOK
+	switch {
+	case report == nil:
+		problem(w, http.StatusGatewayTimeout, "the sync goes on: GET /api/models will tell its result", nil)
+		return
+	case report.Success:
+		answer(w, report)
+		return
+	case report.Result == ResultRefused:
+		status = http.StatusConflict
+	case report.Result == ResultUnreachable:
+		status = http.StatusBadGateway
+	default:
+		status = http.StatusInternalServerError
+	}
+	problem(w, status, report.Detail, map[string]any{
+		"result": report.Result, "success": false, "source": report.Source, "release": report.Release, "number": report.Number,
+		"checks": report.Checks, "started": report.Started, "finished": report.Finished,
+	})
+}
