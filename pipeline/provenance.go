@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
@@ -18,11 +20,12 @@ const LocalBuilder = "https://github.com/battle-hardened-ai/bhtrain/builders/loc
 
 // Builder says what ran the build. Unknown facts are "unknown" or empty.
 type Builder struct {
-	ID      string // URI; "" is LocalBuilder
-	Version string // of this program
-	Commit  string // source commit, 40 hex digits
-	Digest  string // h1 sum of this program's module
-	Go      string // toolchain
+	ID         string // URI; "" is LocalBuilder
+	Invocation string // URI of this run; "" is a new random one
+	Version    string // of this program
+	Commit     string // source commit, 40 hex digits
+	Digest     string // h1 sum of this program's module
+	Go         string // toolchain
 }
 
 // provenance is the SLSA provenance of the release a: what was asked, what went
@@ -57,7 +60,13 @@ func (p Plan) provenance(a *oras.Artifact, r *Report, started, finished time.Tim
 		verify.Resource{Name: verify.DependencyGo, URI: "https://go.dev/dl/", Annotations: map[string]any{"version": b.Go}},
 		verify.Resource{Name: verify.DependencyModules, Digest: verify.Digests(moduleSums())},
 	)
-	const layout = "2006-01-02T15:04:05Z"
+	if b.Invocation == "" {
+		b.Invocation = uuid.New().URN()
+	}
+	var made []verify.Resource
+	for _, f := range r.Documents {
+		made = append(made, verify.Resource{Name: f.Name, Digest: verify.Digests(f.Digest)})
+	}
 	return verify.NewProvenance(p.Product, a.Digest, verify.Provenance{
 		BuildDefinition: verify.BuildDefinition{
 			BuildType:            verify.BuildTypeTrain,
@@ -65,11 +74,13 @@ func (p Plan) provenance(a *oras.Artifact, r *Report, started, finished time.Tim
 			ResolvedDependencies: deps,
 		},
 		RunDetails: verify.RunDetails{
-			Builder: verify.Builder{ID: b.ID, Version: map[string]string{"bhtrain": b.Version, "module": b.Digest}},
+			Builder: verify.Builder{ID: b.ID, Version: map[string]string{verify.VersionTrainer: b.Version, verify.VersionModule: b.Digest}},
 			Metadata: verify.Metadata{
-				StartedOn:  started.UTC().Format(layout),
-				FinishedOn: finished.UTC().Format(layout),
+				InvocationID: b.Invocation,
+				StartedOn:    verify.FormatTime(started),
+				FinishedOn:   verify.FormatTime(finished),
 			},
+			Byproducts: made,
 		},
 	})
 }

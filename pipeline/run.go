@@ -73,7 +73,10 @@ type Report struct {
 	Inputs    *dataset.BuildReport `json:"inputs,omitempty"` // nil when an existing snapshot was used
 	Training  *trainer.Summary     `json:"training"`
 	Verdict   *verify.Verdict      `json:"verdict,omitempty"` // nil when unsigned
+	Signer    string               `json:"signer,omitempty"`  // key or certificate identity that signed
 	Stages    []Stage              `json:"stages"`
+
+	Provenance verify.Statement `json:"-"` // what was or could be signed
 }
 
 // FileSize is one file of the release.
@@ -155,6 +158,9 @@ func Run(ctx context.Context, p Plan) (*Report, error) {
 	}
 
 	if taken {
+		if r.Provenance, err = p.provenance(release, r, started, time.Now()); err != nil {
+			return nil, err
+		}
 		return r, r.stage("verify", func() error { return p.existing(ctx, r) })
 	}
 	store, err := oras.Open(ctx, oras.Ref{Layout: stage.Path()}, oras.Options{Write: true})
@@ -176,10 +182,17 @@ func Run(ctx context.Context, p Plan) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Provenance, err = p.provenance(release, r, started, time.Now()); err != nil {
+		return nil, err
+	}
 	if p.Signer != nil {
-		err = r.stage("sign", func() error { return p.sign(ctx, store, release, r, started) })
+		var bundle []byte
+		err = r.stage("sign", func() (err error) {
+			bundle, err = attach(ctx, store, p.Signer, release.Descriptor(), r.Provenance, oras.ProvenanceTag(release.Digest))
+			return err
+		})
 		if err == nil {
-			err = r.stage("verify", func() error { return p.verify(ctx, store, r) })
+			err = r.stage("verify", func() error { return p.verify(ctx, store, bundle, r) })
 		}
 		if err != nil {
 			return r, err
@@ -263,26 +276,16 @@ func train(ctx context.Context, p Plan, dir string, r *Report) (*oras.Artifact, 
 	return oras.Pack(rel, models)
 }
 
-func (p Plan) sign(ctx context.Context, store oras.Store, a *oras.Artifact, r *Report, started time.Time) error {
-	st, err := p.provenance(a, r, started, time.Now())
+// verify judges the release in the store with a policy made of whoever signed
+// it just now: it finds damage, and proves nothing about trust. Without a bundle
+// the signer has a key.
+func (p Plan) verify(ctx context.Context, store oras.Store, bundle []byte, r *Report) error {
+	policy, err := ownPolicy(p.Product, p.Signer, bundle)
 	if err != nil {
 		return err
 	}
-	bundle, err := p.Signer.Sign(ctx, st)
-	if err != nil {
-		return err
-	}
-	_, err = oras.AttachBundle(ctx, store, a.Descriptor(), bundle, st.PredicateType, oras.ProvenanceTag(a.Digest), time.Now())
-	return err
-}
-
-// verify judges the release in the store with a policy made of the plan's own
-// key: it finds damage, and proves nothing about trust.
-func (p Plan) verify(ctx context.Context, store oras.Store, r *Report) error {
-	v, err := verify.New(verify.Policy{
-		Product:    p.Product,
-		Publishers: []verify.Identity{{Name: "own key", Key: p.Signer.Key()}},
-	})
+	r.Signer = policy.Publishers[0].String()
+	v, err := verify.New(policy)
 	if err != nil {
 		return err
 	}
@@ -315,5 +318,8 @@ func (p Plan) existing(ctx context.Context, r *Report) error {
 	if p.Signer == nil {
 		return nil
 	}
-	return p.verify(ctx, store, r)
+	if p.Signer.Keyless() {
+		return fmt.Errorf("%w: %s holds this very release, and whether you signed it cannot be told without your certificate: look with 'bhverify release', add a signature with 'bhtrain sign', or name another directory with --out", ErrOutput, p.Out)
+	}
+	return p.verify(ctx, store, nil, r)
 }

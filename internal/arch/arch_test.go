@@ -57,6 +57,7 @@ var mayImport = map[string]string{
 
 	"internal/targets/exactprobe": "dataset dataset/record dataset/feature trainer trainer/model internal/canon internal/detmath",
 
+	"internal/modsum":      "",
 	"internal/payloadtest": "dataset/record trainer",
 	"internal/evaluate":    "dataset dataset/feature trainer trainer/model internal/detmath",
 }

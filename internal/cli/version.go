@@ -32,10 +32,12 @@ func ReadBuild() Build {
 		if v := info.Main.Version; b.Version == "" && v != "(devel)" {
 			b.Version = v
 		}
+		vcs := map[string]string{}
 		for _, s := range info.Settings {
-			if b.Commit == "" && s.Key == "vcs.revision" {
-				b.Commit = s.Value
-			}
+			vcs[s.Key] = s.Value
+		}
+		if b.Commit == "" && vcs["vcs.modified"] != "true" { // a changed tree is no commit
+			b.Commit = vcs["vcs.revision"]
 		}
 		if b.Digest == "" && info.Main.Sum != "" {
 			b.Digest = info.Main.Sum

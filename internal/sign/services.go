@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,10 +48,18 @@ type Services struct {
 	timestamps []string // timestamp authorities, each of which is asked
 	logs       []root.Service
 	trusted    *root.TrustedRoot
+	text       []byte // of trusted
 }
 
-// TrustedRoot is the trusted root of the services.
-func (s *Services) TrustedRoot() *root.TrustedRoot { return s.trusted }
+// TrustedRoot is the text of the services' trusted root (trusted_root.json).
+func (s *Services) TrustedRoot() []byte { return bytes.Clone(s.text) }
+
+// Demand makes p demand of every bundle what the services give.
+func (s *Services) Demand(p *verify.Policy) {
+	logs := len(s.logs)
+	p.TrustedRoot, p.Timestamps, p.TransparencyLog = s.TrustedRoot(), len(s.timestamps), &logs
+	p.InsecureIgnoreSCT = len(s.trusted.CTLogs()) == 0
+}
 
 // LoadServices reads a Sigstore signing config (v0.2) and a trusted root, as
 // 'cosign signing-config create' and 'cosign trusted-root create' write them,
@@ -131,7 +140,7 @@ func newServices(config, trusted []byte, now time.Time) (*Services, error) {
 	if err != nil {
 		return fail("signing config", err)
 	}
-	s := &Services{}
+	s := &Services{text: bytes.Clone(trusted)}
 	if s.trusted, err = root.NewTrustedRootFromJSON(trusted); err != nil {
 		return fail("trusted root", err)
 	}

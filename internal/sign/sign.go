@@ -14,6 +14,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -24,6 +25,7 @@ import (
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/sign"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
@@ -133,6 +135,27 @@ func (s *Signer) Sign(ctx context.Context, statement verify.Statement) ([]byte, 
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	return v, nil
+}
+
+// Identity is who signed bundle, which Sign returned: the signer's key, or
+// whom the certificate in the bundle names, under the given display name.
+func (s *Signer) Identity(name string, signed []byte) (verify.Identity, error) {
+	if !s.Keyless() {
+		return verify.Identity{Name: name, Key: s.pub}, nil
+	}
+	var b bundle.Bundle
+	if err := b.UnmarshalJSON(signed); err != nil {
+		return verify.Identity{}, fmt.Errorf("sign: %w", err)
+	}
+	cert, err := x509.ParseCertificate(b.GetVerificationMaterial().GetCertificate().GetRawBytes())
+	if err != nil {
+		return verify.Identity{}, fmt.Errorf("sign: %w", err)
+	}
+	c, err := certificate.SummarizeCertificate(cert)
+	if err != nil {
+		return verify.Identity{}, fmt.Errorf("sign: %w", err)
+	}
+	return verify.Identity{Name: name, Certificate: &verify.CertificateIdentity{Issuer: c.Issuer, SAN: c.SubjectAlternativeName}}, nil
 }
 
 // check verifies a finished bundle: that each service gave what it was asked

@@ -111,6 +111,9 @@ func TestKeylessSignatureVerifiesForItsIdentityAndNoOther(t *testing.T) {
 	if err := judged(t, text, store.TrustedRoot, subject); err != nil {
 		t.Errorf("refused: %v", err)
 	}
+	if id, err := signer.Identity("me", text); err != nil || id.Certificate == nil || id.Certificate.Issuer != issuer || id.Certificate.SAN != subject || id.Name != "me" {
+		t.Errorf("identity %v, %v", id, err)
+	}
 	if err := judged(t, text, store.TrustedRoot, strings.Replace(subject, "main", "other", 1)); err == nil {
 		t.Error("accepted for another identity")
 	}
