@@ -169,7 +169,7 @@ func TestProvenanceSaysWhatWentIn(t *testing.T) {
 	}
 	ctx := context.Background()
 	p := samplePlan(t)
-	p.Builder = Builder{ID: "https://example.org/builder", Version: "v1.2.3", Commit: strings.Repeat("a", 40), Go: "go1.26.8"}
+	p.Builder = Builder{ID: "https://example.org/builder", Version: "v1.2.3", Commit: strings.Repeat("a", 40), Digest: "h1:x=", Go: "go1.26.8", Invocation: "https://example.org/runs/7"}
 	r, err := Run(ctx, p)
 	if err != nil {
 		t.Fatal(err)
@@ -201,8 +201,20 @@ func TestProvenanceSaysWhatWentIn(t *testing.T) {
 	if !st.Names(r.Release) || prov.Dependency(verify.DependencyDataset).SHA256() != r.Dataset ||
 		prov.Dependency(verify.DependencyArtifact).SHA256() != r.Artifact ||
 		prov.Dependency(verify.DependencySource).Digest["gitCommit"] != p.Builder.Commit ||
+		prov.Dependency(verify.DependencyGo).Annotations["version"] != p.Builder.Go ||
+		prov.Dependency(verify.DependencyModules).SHA256().IsZero() ||
+		prov.Trainer() != (verify.Trainer{Version: "v1.2.3", H1: "h1:x=", Commit: p.Builder.Commit}) ||
+		prov.RunDetails.Metadata.InvocationID != p.Builder.Invocation ||
 		prov.RunDetails.Builder.ID != p.Builder.ID {
 		t.Errorf("provenance: %+v", prov)
+	}
+	if len(prov.RunDetails.Byproducts) != len(r.Documents) || len(r.Documents) == 0 {
+		t.Errorf("byproducts %+v, documents %+v", prov.RunDetails.Byproducts, r.Documents)
+	}
+	for i, f := range r.Documents {
+		if b := prov.RunDetails.Byproducts[i]; b.Name != f.Name || b.SHA256() != f.Digest {
+			t.Errorf("byproduct %+v is not %+v", b, f)
+		}
 	}
 	for _, in := range r.Inputs.Inputs {
 		name := verify.DependencyInput + filepath.Base(in.Path)
