@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset/feature"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
@@ -128,7 +129,7 @@ func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier) (
 	if err != nil {
 		return nil, nil, damage(err)
 	}
-	verdict, release, err := v.Release(ctx, store, d)
+	verdict, release, err := v.Release(ctx, store, d, time.Now(), verify.Options{})
 	if err != nil {
 		return nil, nil, damage(err)
 	}

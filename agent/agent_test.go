@@ -142,7 +142,7 @@ func TestInterruptedSyncKeepsTheLiveRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verdict, release, err := o.Release(context.Background(), store, d.Digest)
+	verdict, release, err := o.Release(context.Background(), store, d.Digest, time.Now(), verify.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *ver
 	if err != nil {
 		return nil, err
 	}
-	verdict, release, err := v.Release(ctx, store, d.Digest)
+	verdict, release, err := v.Release(ctx, store, d.Digest, time.Now(), verify.Options{})
 	if err != nil {
 		return nil, err
 	}

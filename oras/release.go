@@ -128,3 +128,8 @@ func DatasetStatementTag(d canon.Digest) string { return "sha256-" + d.Hex() + "
 // referrersTag is the tag of the OCI distribution specification for stores
 // without the referrers API, "sha256-<hex>": an index of what refers to d.
 func referrersTag(d canon.Digest) string { return "sha256-" + d.Hex() }
+
+// ReproductionTag is the tag of a rebuilder's statement about the release
+// whose manifest has digest d, "sha256-<hex>.reproduction", in the place where
+// that rebuilder keeps its statements.
+func ReproductionTag(d canon.Digest) string { return "sha256-" + d.Hex() + ".reproduction" }

@@ -289,7 +289,7 @@ func (p Plan) verify(ctx context.Context, store oras.Store, bundle []byte, r *Re
 	if err != nil {
 		return err
 	}
-	if r.Verdict, _, err = v.Release(ctx, store, r.Release); err != nil {
+	if r.Verdict, _, err = v.Release(ctx, store, r.Release, time.Now(), verify.Options{}); err != nil {
 		return err
 	}
 	if !r.Verdict.Pass() {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
@@ -249,7 +250,7 @@ func TestPushKeepsDigestAndStatements(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if verdict, _, err := v.Release(ctx, store, r.Release); err != nil || !verdict.Pass() {
+	if verdict, _, err := v.Release(ctx, store, r.Release, time.Now(), verify.Options{}); err != nil || !verdict.Pass() {
 		t.Errorf("the pushed release: %v, %+v", err, verdict)
 	}
 	// "latest" never goes back by itself.

@@ -1,6 +1,10 @@
 package verify
 
-import "github.com/battle-hardened-ai/bhtrain/oras"
+import (
+	"time"
+
+	"github.com/battle-hardened-ai/bhtrain/oras"
+)
 
 // Limits on what is read. Package oras bounds what a store may send; these
 // bound what is parsed of it.
@@ -60,4 +64,18 @@ const (
 	// maxTimestamps bounds how many time stamps or log entries a policy may demand.
 	// Sigstore's own verifier looks at 32 of each.
 	maxTimestamps = 8
+
+	// maxKept bounds what is kept of a TUF repository, in bytes, Base64 included:
+	// each file of it is at most maxRootFile, and there are a handful.
+	maxKept = 16 << 20
+
+	// tufTimeout bounds one download from a TUF repository.
+	tufTimeout = 30 * time.Second
+
+	// maxSkew is how far the clocks of those who sign and of this machine may be
+	// apart.
+	maxSkew = 5 * time.Minute
+
+	// maxBundlesGiven bounds the bundles given by hand.
+	maxBundlesGiven = 256
 )

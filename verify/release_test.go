@@ -58,7 +58,7 @@ func TestReleaseInAStorePasses(t *testing.T) {
 	for name, tag := range map[string]string{"by its tag": oras.ProvenanceTag(a.Digest), "among the referrers": ""} {
 		store, _ := testStore(t, a)
 		attach(t, store, a, bundle, tag)
-		v, got, err := testVerifier(t, nil, s).Release(t.Context(), store, a.Digest)
+		v, got, err := testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, testNow, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestDamagedOrUnsignedReleaseIsRefusedAndNotReturned(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store, ask := c.store(t)
-			v, got, err := testVerifier(t, nil, s).Release(t.Context(), store, ask)
+			v, got, err := testVerifier(t, nil, s).Release(t.Context(), store, ask, testNow, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -161,18 +161,18 @@ func TestWhatCannotBeDecidedIsAnErrorAndNoVerdict(t *testing.T) {
 	s := newSigner(t, "A")
 	a := testRelease(t, nil)
 	store, dir := testStore(t, a)
-	v, got, err := testVerifier(t, nil, s).Release(t.Context(), store, canon.Sum([]byte("none")))
+	v, got, err := testVerifier(t, nil, s).Release(t.Context(), store, canon.Sum([]byte("none")), testNow, Options{})
 	if !errors.Is(err, oras.ErrNotFound) || v != nil || got != nil {
 		t.Errorf("release that is not there: %v, %v", v, err)
 	}
 	if err := os.Remove(filepath.Join(dir, "blobs", "sha256", canon.Sum(a.Models[0].Data).Hex())); err != nil {
 		t.Fatal(err)
 	}
-	if v, got, err = testVerifier(t, nil, s).Release(t.Context(), store, a.Digest); !errors.Is(err, oras.ErrNotFound) || v != nil || got != nil {
+	if v, got, err = testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, testNow, Options{}); !errors.Is(err, oras.ErrNotFound) || v != nil || got != nil {
 		t.Errorf("model that is not there: %v, %v", v, err)
 	}
 	down := errors.New("registry is down")
-	if v, got, err = testVerifier(t, nil, s).Release(t.Context(), brokenStore{store, down}, a.Digest); !errors.Is(err, down) || v != nil || got != nil {
+	if v, got, err = testVerifier(t, nil, s).Release(t.Context(), brokenStore{store, down}, a.Digest, testNow, Options{}); !errors.Is(err, down) || v != nil || got != nil {
 		t.Errorf("store that fails: %v, %v", v, err)
 	}
 }
@@ -190,18 +190,18 @@ func TestBundleGivenByHandNeedsNoneInTheStore(t *testing.T) {
 	a := testRelease(t, nil)
 	store, _ := testStore(t, a)
 	good, bad := s.statement(t, statementFor(t, a, nil)), stranger.statement(t, statementFor(t, a, nil))
-	v, got, err := testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, bad, good)
+	v, got, err := testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, testNow, given(bad, good))
 	if err != nil || got == nil {
 		t.Fatal(got, err)
 	}
 	wantFailed(t, v)
-	v, got, err = testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, bad)
+	v, got, err = testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, testNow, given(bad))
 	if err != nil || got != nil {
 		t.Fatal(got, err)
 	}
 	wantFailed(t, v, CheckSignature)
 	attach(t, store, a, good, "")
-	v, _, err = testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, bad)
+	v, _, err = testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, testNow, given(bad))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestFloodOfReferrersHidesNothingThatHasItsTag(t *testing.T) {
 		st := statementFor(t, a, func(p *Provenance) { p.RunDetails.Builder.ID = fmt.Sprintf("https://example.org/%d", i) })
 		attach(t, store, a, stranger.statement(t, st), "")
 	}
-	v, _, err := testVerifier(t, nil, s).Release(t.Context(), store, a.Digest)
+	v, _, err := testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, testNow, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestFloodOfReferrersHidesNothingThatHasItsTag(t *testing.T) {
 		t.Errorf("reason %q", c.Reason)
 	}
 	attach(t, store, a, good, oras.ProvenanceTag(a.Digest))
-	v, _, err = testVerifier(t, nil, s).Release(t.Context(), store, a.Digest)
+	v, _, err = testVerifier(t, nil, s).Release(t.Context(), store, a.Digest, testNow, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestLoadedPolicyIsTheOneThatIsEnforced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, _, err := verifier.Release(t.Context(), store, a.Digest)
+		v, _, err := verifier.Release(t.Context(), store, a.Digest, testNow, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ func passingVerdict(t *testing.T) *Verdict {
 	t.Helper()
 	s := newSigner(t, "A")
 	a := testRelease(t, nil)
-	v := testVerifier(t, nil, s).Judge(a, s.statement(t, statementFor(t, a, nil)))
+	v := testVerifier(t, nil, s).Judge(a, testNow, given(s.statement(t, statementFor(t, a, nil))))
 	if !v.Pass() {
 		t.Fatal("fixture does not pass")
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -63,6 +64,11 @@ func bundleText(mediaType, material, payloadType string, payload []byte, sigs ..
 	return fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":%s,"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[%s]}}`,
 		mediaType, material, base64.StdEncoding.EncodeToString(payload), payloadType, strings.Join(list, ","))
 }
+
+// testNow is the time of judgements that no time plays a part in.
+var testNow = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
+
+func given(bundles ...[]byte) Options { return Options{Bundles: bundles} }
 
 const keyMaterial = `{"publicKey":{"hint":"any"}}`
 
@@ -175,7 +181,7 @@ func TestReleaseOfATrustedPublisherPasses(t *testing.T) {
 	a := testRelease(t, nil)
 	b := s.statement(t, statementFor(t, a, nil))
 	for _, order := range [][]signer{{s}, {s, other}, {other, s}} {
-		v := testVerifier(t, nil, order...).Judge(a, b)
+		v := testVerifier(t, nil, order...).Judge(a, testNow, given(b))
 		wantFailed(t, v)
 		if v.Publisher != "A" || v.Number != 12 || v.Product != "shop" || v.Dataset != a.Release.Dataset || v.Release != a.Digest || v.Bundle != canon.Sum(b) || v.Bundles != 1 {
 			t.Errorf("verdict says %+v", v)
@@ -191,7 +197,7 @@ func TestReleaseOfATrustedPublisherPasses(t *testing.T) {
 		p.Datasets.Digests = []canon.Digest{canon.Sum(nil), a.Release.Dataset}
 		p.MinRelease = 12
 		p.MaxBytes = sizeOf(a)
-	}, s).Judge(a, b)
+	}, s).Judge(a, testNow, given(b))
 	wantFailed(t, full)
 	for _, name := range []string{CheckSize, CheckBuilder, CheckAllowed, CheckNotOlder} {
 		if c := check(full, name); c.Status != Pass {
@@ -205,7 +211,7 @@ func TestStatementOfTheOlderTypeIsAccepted(t *testing.T) {
 	a := testRelease(t, nil)
 	st := statementFor(t, a, nil)
 	st.Type = StatementV01
-	wantFailed(t, testVerifier(t, nil, s).Judge(a, s.statement(t, st)))
+	wantFailed(t, testVerifier(t, nil, s).Judge(a, testNow, given(s.statement(t, st))))
 }
 
 func TestEachDemandRefusesByItsOwnName(t *testing.T) {
@@ -295,7 +301,7 @@ func TestEachDemandRefusesByItsOwnName(t *testing.T) {
 			if c.bundle != nil {
 				bundles = append(bundles, c.bundle)
 			}
-			v := testVerifier(t, c.policy, s).Judge(a, bundles...)
+			v := testVerifier(t, c.policy, s).Judge(a, testNow, given(bundles...))
 			wantFailed(t, v, c.failed...)
 			for _, f := range v.Failures() {
 				if f.Reason == "" {
@@ -336,7 +342,7 @@ func TestSignatureWithTheOtherHalfOfTheCurveOrderStillBindsThePayload(t *testing
 	}
 	v := testVerifier(t, nil, s)
 	for _, y := range []*big.Int{y, new(big.Int).Sub(elliptic.P256().Params().N, y)} {
-		got := v.Judge(a, bundleText(oras.TypeBundle, keyMaterial, PayloadType, payload, der(x, y)))
+		got := v.Judge(a, testNow, given(bundleText(oras.TypeBundle, keyMaterial, PayloadType, payload, der(x, y))))
 		wantFailed(t, got)
 	}
 }
@@ -352,7 +358,7 @@ func TestGarbageNeverChangesTheVerdict(t *testing.T) {
 	}
 	verifier := testVerifier(t, nil, s)
 	for i := range len(junk) + 1 {
-		v := verifier.Judge(a, slices.Insert(slices.Clone(junk), i, good)...)
+		v := verifier.Judge(a, testNow, given(slices.Insert(slices.Clone(junk), i, good)...))
 		wantFailed(t, v)
 		if v.Bundle != canon.Sum(good) {
 			t.Errorf("good bundle at %d: verdict rests on another", i)
@@ -360,7 +366,7 @@ func TestGarbageNeverChangesTheVerdict(t *testing.T) {
 	}
 	var first *Verdict
 	for i := range junk {
-		v := verifier.Judge(a, slices.Concat(junk[i:], junk[:i])...)
+		v := verifier.Judge(a, testNow, given(slices.Concat(junk[i:], junk[:i])...))
 		wantFailed(t, v, CheckSubject, CheckNumber)
 		if first == nil {
 			first = v
@@ -389,7 +395,7 @@ func TestDemandsAreNotMetBySeveralBundlesTogether(t *testing.T) {
 		p.RunDetails.Builder.ID = "https://example.org/good"
 		p.BuildDefinition.ResolvedDependencies[0].Digest = Digests(canon.Sum([]byte("other")))
 	}))
-	v := testVerifier(t, func(p *Policy) { p.Builders = []string{"https://example.org/good"} }, s).Judge(a, wrongBuilder, wrongKey, wrongSet)
+	v := testVerifier(t, func(p *Policy) { p.Builders = []string{"https://example.org/good"} }, s).Judge(a, testNow, given(wrongBuilder, wrongKey, wrongSet))
 	if v.Pass() {
 		t.Error("three bundles that each fail a demand passed together")
 	}
@@ -400,20 +406,17 @@ func TestAnyFlippedByteOfABundleIsRefusedOrMeansTheSame(t *testing.T) {
 	a := testRelease(t, nil)
 	good := s.statement(t, statementFor(t, a, nil))
 	verifier := testVerifier(t, nil, s)
-	want, _, err := verifyBundle(good, verifier.keys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := parse(good).payload
 	passed := 0
 	for i := range good {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1
-		if !verifier.Judge(a, bad).Pass() {
+		if !verifier.Judge(a, testNow, given(bad)).Pass() {
 			continue
 		}
 		// The unsigned hint, and bits that base64 leaves unused at its end.
 		passed++
-		if got, _, err := verifyBundle(bad, verifier.keys); err != nil || !bytes.Equal(got, want) {
+		if got := parse(bad); got.err != nil || !bytes.Equal(got.payload, want) {
 			t.Errorf("byte %d of %q flipped: passes with another payload", i, good[max(0, i-10):i+1])
 		}
 	}
@@ -430,7 +433,7 @@ func TestOneVerifierServesManyGoroutines(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if !v.Judge(a, []byte("{"), b).Pass() || v.Judge(a).Pass() {
+			if !v.Judge(a, testNow, given([]byte("{"), b)).Pass() || v.Judge(a, testNow, Options{}).Pass() {
 				t.Error("another verdict beside others")
 			}
 		})
@@ -457,14 +460,14 @@ func TestTextFromTheRegistryIsMadePrintable(t *testing.T) {
 	a := testRelease(t, nil)
 	evil := "https://example.org/\x1b[2J\r\n\u202egood\u009b" + strings.Repeat("x", 5000)
 	v := testVerifier(t, func(p *Policy) { p.Builders = []string{"https://example.org/good"} }, s).
-		Judge(a, s.statement(t, statementFor(t, a, func(p *Provenance) { p.RunDetails.Builder.ID = evil })))
+		Judge(a, testNow, given(s.statement(t, statementFor(t, a, func(p *Provenance) { p.RunDetails.Builder.ID = evil }))))
 	wantFailed(t, v, CheckBuilder)
 	got := check(v, CheckBuilder).Observed
 	if strings.ContainsAny(got, "\x1b\r\n\u202e\u009b") || len(got) > 450 || !strings.HasPrefix(got, "https://example.org/[2J") {
 		t.Errorf("observed %q", got)
 	}
 	bad := s.statement(t, Statement{Type: StatementV1, Subject: []Resource{{Digest: Digests(a.Digest)}}, PredicateType: "x\x1b[31m", Predicate: jsontext.Value("{}")})
-	for _, c := range testVerifier(t, nil, s).Judge(a, bad).Checks {
+	for _, c := range testVerifier(t, nil, s).Judge(a, testNow, given(bad)).Checks {
 		if strings.ContainsRune(c.Observed+c.Expected+c.Reason, '\x1b') {
 			t.Errorf("%s carries an escape: %q", c.Name, c.Observed+c.Expected+c.Reason)
 		}
@@ -483,14 +486,13 @@ func FuzzBundle(f *testing.F) {
 	f.Add(bundleText(oras.TypeBundle, `{"certificate":{"rawBytes":"AAAA"}}`, PayloadType, payload, nil))
 	f.Add([]byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"publicKey":{"hint":""},"tlogEntries":[{"logIndex":"1","kindVersion":{"kind":"dsse","version":"0.0.1"},"canonicalizedBody":"e30="}],"timestampVerificationData":{"rfc3161Timestamps":[{"signedTimestamp":"AAAA"}]}},"dsseEnvelope":{}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		v := verifier.Judge(a, b)
+		v := verifier.Judge(a, testNow, given(b))
 		if !v.Pass() {
 			return
 		}
 		// Only a bundle around the very payload that was signed can pass.
-		got, by, err := verifyBundle(b, verifier.keys)
-		if err != nil || !bytes.Equal(got, payload) || by.Name != "A" {
-			t.Fatalf("passes with payload %q, %v", got, err)
+		if got := parse(b); got.err != nil || !bytes.Equal(got.payload, payload) || v.Publisher != "A" {
+			t.Fatalf("passes with payload %q, %v", got.payload, got.err)
 		}
 	})
 }
@@ -544,7 +546,7 @@ func BenchmarkJudge(b *testing.B) {
 	v := testVerifier(b, nil, s)
 	b.ReportAllocs()
 	for b.Loop() {
-		if !v.Judge(a, bundle).Pass() {
+		if !v.Judge(a, testNow, given(bundle)).Pass() {
 			b.Fatal("refused")
 		}
 	}
@@ -555,7 +557,12 @@ func TestDamagedStatementIsNotCalledMissing(t *testing.T) {
 	a := testRelease(t, nil)
 	v := testVerifier(t, nil, s)
 	lost := &oras.BundleList{Complete: true, Damaged: []string{"sha256:ab: digest mismatch"}, Skipped: []string{"sha256:ab: digest mismatch", "sha256:cd: a card"}}
-	r := v.judge(a, nil, lost)
+	found := func(list *oras.BundleList, bundles ...[]byte) *Verdict {
+		c := &evidence{artifact: a, now: testNow, complete: list.Complete, damaged: list.Damaged, other: len(list.Skipped) - len(list.Damaged)}
+		c.add("", bundles...)
+		return v.judge(c)
+	}
+	r := found(lost)
 	wantFailed(t, r, CheckSignature)
 	if c := check(r, CheckSignature); !strings.Contains(c.Reason, "is in the store, but damaged; get the release from another copy: sha256:ab: digest mismatch") || strings.Contains(c.Reason, "unsigned") {
 		t.Errorf("damaged: %+v", c)
@@ -564,8 +571,8 @@ func TestDamagedStatementIsNotCalledMissing(t *testing.T) {
 		t.Errorf("damaged: %+v", c)
 	}
 	// One that is whole beside it is enough, and without any there is none.
-	wantFailed(t, v.judge(a, [][]byte{s.statement(t, statementFor(t, a, nil))}, lost))
-	r = v.judge(a, nil, &oras.BundleList{Complete: true, Skipped: []string{"sha256:cd: a card"}})
+	wantFailed(t, found(lost, s.statement(t, statementFor(t, a, nil))))
+	r = found(&oras.BundleList{Complete: true, Skipped: []string{"sha256:cd: a card"}})
 	if c := check(r, CheckSignature); !strings.Contains(c.Reason, "unsigned") {
 		t.Errorf("none: %+v", c)
 	}

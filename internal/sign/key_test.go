@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -454,7 +455,7 @@ func TestSignedStatementIsAcceptedByAPolicyWithThisKeyAndNoOther(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return v.Judge(release, bundle)
+		return v.Judge(release, time.Now(), verify.Options{Bundles: [][]byte{bundle}})
 	}
 	if v := judge(s.Key()); !v.Pass() {
 		t.Errorf("refused: %v", v.Failures())

@@ -134,11 +134,7 @@ bhverify release dist --policy policy.yaml --bundle provenance.sigstore.json`,
 }
 
 func judge(ctx context.Context, c *cli.Call, ref oras.Ref, policyFile string, bundleFiles []string, opt oras.Options) (*verify.Verdict, error) {
-	policy, err := verify.LoadPolicy(policyFile)
-	if err != nil {
-		return nil, err
-	}
-	verifier, err := verify.New(policy)
+	verifier, err := loadVerifier(ctx, policyFile, false)
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +159,27 @@ func judge(ctx context.Context, c *cli.Call, ref oras.Ref, policyFile string, bu
 		digest = d.Digest
 		c.Log.Debug("resolved", "reference", ref.String(), "digest", digest.String())
 	}
-	v, _, err := verifier.Release(ctx, store, digest, bundles...)
+	v, _, err := verifier.Release(ctx, store, digest, time.Now(), verify.Options{Bundles: bundles})
 	return v, err
+}
+
+// loadVerifier reads a policy and, where it says so, gets its trusted root
+// through TUF; offline, from what was kept of it.
+func loadVerifier(ctx context.Context, policyFile string, offline bool) (*verify.Verifier, error) {
+	p, err := verify.LoadPolicy(policyFile)
+	if err != nil {
+		return nil, err
+	}
+	if p.TUF != nil {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, err
+		}
+		if p, err = verify.LoadTrustedRoot(ctx, p, filepath.Join(cache, "bhtrain", "tuf"), offline); err != nil {
+			return nil, err
+		}
+	}
+	return verify.New(p)
 }
 
 func readBundle(name string) ([]byte, error) {

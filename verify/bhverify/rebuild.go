@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -49,13 +50,9 @@ bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml
 				if err != nil {
 					return cli.Usagef("rebuild: %w", err)
 				}
-				opt := rebuild.Options{Workers: *workers, TempDir: *temp}
+				opt := rebuild.Options{Workers: *workers, TempDir: *temp, Now: time.Now()}
 				if *policy != "" {
-					p, err := verify.LoadPolicy(*policy)
-					if err != nil {
-						return err
-					}
-					if opt.Verifier, err = verify.New(p); err != nil {
+					if opt.Verifier, err = loadVerifier(ctx, *policy, false); err != nil {
 						return err
 					}
 				}

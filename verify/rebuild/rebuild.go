@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -29,8 +30,9 @@ type Options struct {
 	// Verifier judges the release before anything is built. Without one the
 	// release is only compared, and the Report says that trust was not judged.
 	Verifier *verify.Verifier
-	Workers  int    // 0 is one per CPU
-	TempDir  string // where the dataset is put meanwhile; "" is os.TempDir
+	Now      time.Time // for the Verifier
+	Workers  int       // 0 is one per CPU
+	TempDir  string    // where the dataset is put meanwhile; "" is os.TempDir
 	// Progress, if not nil, is told how far each stage is. A total of 0 is not known.
 	Progress func(stage string, done, total int64)
 }
@@ -132,7 +134,7 @@ func fetch(ctx context.Context, store oras.Store, r *Report, opt Options) (*oras
 	if opt.Verifier == nil {
 		return oras.Pull(ctx, store, r.Release)
 	}
-	verdict, release, err := opt.Verifier.Release(ctx, store, r.Release)
+	verdict, release, err := opt.Verifier.Release(ctx, store, r.Release, opt.Now, verify.Options{})
 	if err != nil {
 		return nil, err
 	}
