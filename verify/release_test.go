@@ -275,3 +275,13 @@ func TestLoadedPolicyIsTheOneThatIsEnforced(t *testing.T) {
 		}
 	}
 }
+
+// downStore is a store that has what it has, and resolves nothing.
+type downStore struct {
+	oras.Store
+	err error
+}
+
+func (b downStore) Resolve(context.Context, string) (oras.Descriptor, error) {
+	return oras.Descriptor{}, b.err
+}
