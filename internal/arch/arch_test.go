@@ -45,7 +45,7 @@ var mayImport = map[string]string{
 	"verify":                 "oras internal/canon",
 	"internal/sign":          "verify",
 	"internal/sign/signtest": "internal/canon",
-	"verify/rebuild":         "dataset trainer oras verify internal/canon",
+	"verify/rebuild":         "dataset dataset/record dataset/feature trainer trainer/model oras verify internal/canon",
 	"agent":                  "dataset/record dataset/feature trainer/model oras verify internal/durable internal/canon",
 	"agent/server":           "agent dataset/record verify oras internal/canon",
 	"pipeline/card":          "dataset dataset/feature trainer trainer/model oras internal/canon",

@@ -1,14 +1,15 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
@@ -27,13 +28,23 @@ No trust in the publisher is needed for that. With --policy the release is
 judged first, and nothing is built unless it is verified; without, the answer
 says that trust was not judged.
 
+With --inputs the dataset is made from the raw files as well, read as 'bhtrain'
+reads them, and compared row by row. Where bytes differ, the answer names the places
+(fields, trees and nodes, rows) and what is likely to be the reason: other rows,
+another recipe, another program, or a change after training.
+
 Exit codes: 0 the same bytes came out, 4 other bytes did, 3 refused by the
 policy or damaged, 1 it could not be done.`,
 		Example: `
 bhverify rebuild dist
-bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml --format json`,
+bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml --format json
+bhverify rebuild dist --inputs exploitdb=files_exploits.csv --inputs access=access.log,class=benign --html report.html`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
 			policy := fs.String("policy", "", "`FILE`: a policy that the release must meet first (default: trust is not judged)")
+			inputs := fs.StringArray("inputs", nil, "`SOURCE=PATH`: a raw file that the dataset was made of, with the options of 'bhtrain'; give all of them, one by one")
+			addressKey := fs.String("address-key", "", "`FILE`: the secret of the dataset's hashed addresses, for --inputs")
+			keepDir := fs.String("keep", "", "`DIR`: keep the dataset and the rebuilt release in this new directory")
+			html := fs.String("html", "", "`FILE`: a new file for the report as one HTML page")
 			workers := fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)")
 			temp := fs.String("temp", "", "`DIR`: for temporary files (default: the system's)")
 			plain := fs.Bool("plain-http", false, "talk to the registry without TLS (on the loopback interface this needs no flag)")
@@ -50,7 +61,15 @@ bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml
 				if err != nil {
 					return cli.Usagef("rebuild: %w", err)
 				}
-				opt := rebuild.Options{Workers: *workers, TempDir: *temp, Now: time.Now()}
+				opt := rebuild.Options{Workers: *workers, TempDir: *temp, Keep: *keepDir, Program: program(), Now: time.Now()}
+				if opt.Inputs, err = rawInputs(*inputs); err != nil {
+					return err
+				}
+				if *addressKey != "" {
+					if opt.AddressKey, err = readFile(*addressKey, 1<<16); err != nil {
+						return err
+					}
+				}
 				if *policy != "" {
 					if opt.Verifier, err = loadVerifier(ctx, *policy, false); err != nil {
 						return err
@@ -85,7 +104,10 @@ bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml
 				if c.JSON() {
 					err = c.WriteJSON(r)
 				} else {
-					err = writeRebuild(c, r)
+					err = r.WriteText(c.Stdout)
+				}
+				if err == nil && *html != "" {
+					err = writeHTML(*html, r)
 				}
 				if err == nil && !r.Reproduced {
 					err = cli.Exit(cli.NotReproducible, nil)
@@ -96,33 +118,43 @@ bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml
 	}
 }
 
-func writeRebuild(c *cli.Call, r *rebuild.Report) error {
-	w := bufio.NewWriter(c.Stdout)
-	for _, f := range r.Files {
-		mark := "✓"
-		if !f.Equal {
-			mark = "✗"
+// writeHTML writes the report to a new file.
+func writeHTML(path string, r *rebuild.Report) error {
+	var page bytes.Buffer
+	if err := r.WriteHTML(&page); err != nil {
+		return err
+	}
+	return writeNew(path, page.Bytes())
+}
+
+// rawInputs reads what --inputs says: SOURCE=PATH[,OPTION=…].
+func rawInputs(specs []string) ([]dataset.Input, error) {
+	var inputs []dataset.Input
+	for _, spec := range specs {
+		source, path, ok := strings.Cut(spec, "=")
+		if !ok {
+			return nil, cli.Usagef("rebuild: --inputs %s: want SOURCE=PATH, with a source of %v", spec, dataset.Sources())
 		}
-		fmt.Fprintf(w, "%s %-24s %s\n", mark, f.Name, f.Release)
-		if !f.Equal {
-			fmt.Fprintf(w, "  %-24s %s\n", "rebuilt", f.Rebuilt)
+		in, err := dataset.ParseInput(source, path)
+		if err != nil {
+			return nil, cli.Usagef("rebuild: --inputs: %w", err)
 		}
+		inputs = append(inputs, in)
 	}
-	for _, cause := range r.Causes {
-		fmt.Fprintln(w, verify.Printable(cause))
+	return inputs, nil
+}
+
+// program says what runs here.
+func program() rebuild.Program {
+	known := func(s string) string {
+		if s == "unknown" {
+			return ""
+		}
+		return s
 	}
-	trust := "Trust was not judged: no policy was given."
-	if r.Verdict != nil {
-		trust = "The policy's demands were met before anything was built."
+	b := cli.ReadBuild()
+	return rebuild.Program{
+		Trainer: verify.Trainer{Version: known(b.Version), H1: known(b.Digest), Commit: known(b.Commit)},
+		Go:      b.Go, OS: b.OS, Arch: b.Arch,
 	}
-	rebuilt := r.Rebuilt.String()
-	if r.Rebuilt.IsZero() {
-		rebuilt = "nothing"
-	}
-	if r.Reproduced {
-		fmt.Fprintf(w, "REPRODUCED %s release %d, %s\n%s\n", verify.Printable(r.Product), r.Number, r.Release, trust)
-	} else {
-		fmt.Fprintf(w, "NOT REPRODUCED %s release %d: published %s, rebuilt %s\n%s\n", verify.Printable(r.Product), r.Number, r.Release, rebuilt, trust)
-	}
-	return w.Flush()
 }

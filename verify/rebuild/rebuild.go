@@ -1,7 +1,8 @@
 // Package rebuild checks a release by making it again: it fetches the release
 // and its dataset by digest, proves the dataset, trains with the recipe of the
-// release, packs the result and compares every digest. Whose word the release
-// comes from plays no part in that; a policy, if given, is judged first.
+// release, packs the result and compares every digest; where bytes differ it
+// says which, and why they are likely to. Whose word the release comes from plays
+// no part in that; a policy, if given, is judged first.
 package rebuild
 
 import (
@@ -13,9 +14,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/go-json-experiment/json"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
+	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
@@ -33,30 +35,23 @@ type Options struct {
 	Now      time.Time // for the Verifier
 	Workers  int       // 0 is one per CPU
 	TempDir  string    // where the dataset is put meanwhile; "" is os.TempDir
+	// Keep, if not "", is a directory that does not exist or is empty: the dataset
+	// stays there as "snapshot", what was rebuilt as "release", an OCI layout.
+	Keep string
+	// Inputs, if any, are raw files: the snapshot is made from them and compared too.
+	Inputs     []dataset.Input
+	AddressKey []byte  // of Inputs, if the dataset holds keyed hashes of addresses
+	Program    Program // that runs, for the report
 	// Progress, if not nil, is told how far each stage is. A total of 0 is not known.
 	Progress func(stage string, done, total int64)
 }
 
-// Report is what a rebuild found.
-type Report struct {
-	Format     int             `json:"format"`     // 1
-	Reproduced bool            `json:"reproduced"` // Rebuilt equals Release
-	Release    canon.Digest    `json:"release"`    // manifest digest that was asked for
-	Rebuilt    canon.Digest    `json:"rebuilt"`    // manifest digest that came out; "" when no release did
-	Product    string          `json:"product"`
-	Number     int64           `json:"number"`
-	Dataset    canon.Digest    `json:"dataset"`
-	Verdict    *verify.Verdict `json:"verdict"` // null when there was no policy
-	Files      []File          `json:"files"`   // empty when no release came out
-	Causes     []string        `json:"causes"`  // what differs, in sentences; empty when reproduced
-}
-
-// File compares one file of the release.
-type File struct {
-	Name    string       `json:"name"`
-	Release canon.Digest `json:"release"`
-	Rebuilt canon.Digest `json:"rebuilt"`
-	Equal   bool         `json:"equal"`
+// Program is a trainer and where it ran. What is not known is "".
+type Program struct {
+	Trainer verify.Trainer `json:"trainer"`
+	Go      string         `json:"go"`   // toolchain, such as go1.26.8
+	OS      string         `json:"os"`   // as GOOS; "" of a program that a statement speaks about
+	Arch    string         `json:"arch"` // as GOARCH
 }
 
 // Reproduce rebuilds the release in store whose manifest has the given digest.
@@ -68,47 +63,40 @@ type File struct {
 // this program cannot follow, because it has another algorithm, is
 // trainer.ErrRecipe.
 func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt Options) (*Report, error) {
-	r := &Report{Format: 1, Release: digest, Files: []File{}, Causes: []string{}}
+	r := &Report{Format: 1, Release: digest, Program: opt.Program, Files: []File{}, Differences: []Difference{}, Trees: []TreeDifference{}, Causes: []Cause{}}
 	release, err := fetch(ctx, store, r, opt)
 	if err != nil {
 		return r, err
 	}
 	rel := release.Release
 	r.Product, r.Number, r.Dataset = rel.Product, rel.Number, rel.Dataset
+	// What the publisher says of the program is a help to explain, and nothing more.
+	provenance, err := said(ctx, store, r)
+	if err != nil {
+		return nil, err
+	}
 	recipe, err := trainer.DecodeRecipe(rel.Recipe)
 	if err != nil {
-		return nil, fmt.Errorf("release %s: %w", digest, err)
+		return nil, fmt.Errorf("release %s: %w%s", digest, err, otherProgram(r))
 	}
 
-	work, err := os.MkdirTemp(opt.TempDir, "bhverify-rebuild-")
-	if err != nil {
+	work := opt.Keep
+	if work == "" {
+		if work, err = os.MkdirTemp(opt.TempDir, "bhverify-rebuild-"); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(work)
+	} else if err := mayKeep(work); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(work)
-	dir := filepath.Join(work, "snapshot")
-	if _, err := oras.PullDataset(ctx, store, oras.DatasetTag(rel.Dataset), dir); errors.Is(err, oras.ErrNotFound) {
-		return nil, fmt.Errorf("%w: the dataset is not beside the release: 'bhtrain push' copies it along, other tools (crane copy, oras copy) do not; push it here from where it was published, or rebuild there", err)
-	} else if err != nil {
-		return nil, err
-	}
-	// Training reads the rows in canonical order and checks them against the
-	// Merkle roots; Check proves the rest, with code that did not write it.
-	if _, err := dataset.Check(ctx, dir); errors.Is(err, dataset.ErrCorrupt) {
-		return nil, fmt.Errorf("%w: dataset %s: %w", oras.ErrInvalid, rel.Dataset, err)
-	} else if err != nil {
-		return nil, err
-	}
-	snapshot, err := dataset.Open(dir)
+	snapshot, err := gather(ctx, store, work, rel, r, opt)
 	if err != nil {
 		return nil, err
 	}
 	defer snapshot.Close()
-	if snapshot.Digest() != rel.Dataset {
-		return nil, fmt.Errorf("%w: dataset %s was asked for, the snapshot is %s", oras.ErrInvalid, rel.Dataset, snapshot.Digest())
-	}
 	res, err := trainer.Train(ctx, snapshot, recipe, trainer.Options{Workers: opt.Workers, Progress: opt.Progress})
 	if errors.Is(err, trainer.ErrTooFew) {
-		r.Causes = append(r.Causes, fmt.Sprintf("no models follow from the dataset and the recipe that the release names: %v", err))
+		r.Causes = append(r.Causes, Cause{Data, fmt.Sprintf("no models follow from the dataset and the recipe that the release names: %v", err)})
 		return r, nil
 	}
 	if err != nil {
@@ -125,7 +113,12 @@ func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt O
 	if err != nil {
 		return nil, err
 	}
-	r.compare(release, rebuilt)
+	if opt.Keep != "" {
+		if err := keep(ctx, opt.Keep, rebuilt); err != nil {
+			return nil, err
+		}
+	}
+	r.compare(release, rebuilt, provenance)
 	return r, nil
 }
 
@@ -145,32 +138,162 @@ func fetch(ctx context.Context, store oras.Store, r *Report, opt Options) (*oras
 	return release, nil
 }
 
-func (r *Report) compare(release, rebuilt *oras.Artifact) {
+// said reads a provenance beside the release, the one that was judged if there
+// was a policy, and nil if there is none. Its signature is not looked at here.
+func said(ctx context.Context, store oras.Store, r *Report) (*verify.Provenance, error) {
+	found, err := oras.Bundles(ctx, store, r.Release, oras.ProvenanceTag(r.Release))
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range found.Bundles {
+		if r.Verdict != nil && canon.Sum(b.Data) != r.Verdict.Bundle {
+			continue
+		}
+		var envelope struct {
+			DSSE struct {
+				Payload []byte `json:"payload"`
+			} `json:"dsseEnvelope"`
+		}
+		if json.Unmarshal(b.Data, &envelope) != nil {
+			continue
+		}
+		s, err := verify.DecodeStatement(envelope.DSSE.Payload)
+		if err != nil || !s.Names(r.Release) {
+			continue
+		}
+		p, err := s.Provenance()
+		if err != nil {
+			continue
+		}
+		version, _ := p.Dependency(verify.DependencyGo).Annotations["version"].(string)
+		r.Publisher = &Program{Trainer: p.Trainer(), Go: version}
+		return p, nil
+	}
+	return nil, nil
+}
+
+// otherProgram says which program the release names, for a recipe that this one
+// cannot follow.
+func otherProgram(r *Report) string {
+	if r.Publisher == nil || r.Publisher.Trainer == (verify.Trainer{}) {
+		return ": rebuild with the version of bhverify that the release was made with"
+	}
+	return fmt.Sprintf(": rebuild with the version that its provenance names: %s", verify.Printable(r.Publisher.Trainer.String()))
+}
+
+// gather returns the dataset that the release names: from the store, or made
+// from the raw inputs.
+func gather(ctx context.Context, store oras.Store, work string, rel oras.Release, r *Report, opt Options) (*dataset.Snapshot, error) {
+	var own *dataset.Snapshot
+	if len(opt.Inputs) > 0 {
+		var err error
+		if own, err = fromInputs(ctx, filepath.Join(work, "inputs"), rel, opt); err != nil {
+			return nil, err
+		}
+		r.Inputs = &Inputs{Dataset: own.Digest()}
+		if own.Digest() == rel.Dataset {
+			return own, nil // what the store has could not be another
+		}
+		defer own.Close()
+	}
+	published, err := pull(ctx, store, filepath.Join(work, "snapshot"), rel.Dataset, opt)
+	if err != nil {
+		return nil, err
+	}
+	if own == nil {
+		return published, nil
+	}
+	err = r.Inputs.compare(ctx, published, own)
+	if err != nil {
+		published.Close()
+		return nil, err
+	}
+	r.Causes = append(r.Causes, Cause{Data, fmt.Sprintf("the dataset of the release does not follow from the inputs given here: they make dataset %s", own.Digest())})
+	return published, nil
+}
+
+// fromInputs makes the snapshot of the raw files, with the privacy that the
+// release states.
+func fromInputs(ctx context.Context, dir string, rel oras.Release, opt Options) (*dataset.Snapshot, error) {
+	var form struct {
+		Address   record.AddressForm `json:"address"`
+		Redaction int                `json:"redaction"`
+	}
+	if err := json.Unmarshal(rel.Features, &form); err != nil {
+		return nil, fmt.Errorf("%w: features in release.json: %w", oras.ErrInvalid, err)
+	}
+	_, err := dataset.Build(ctx, dataset.Config{
+		Inputs: opt.Inputs, MaxBadPPM: 1_000_000, TempDir: opt.TempDir, Progress: opt.Progress,
+		Privacy: record.Privacy{Address: form.Address, Redaction: form.Redaction, Key: opt.AddressKey},
+	}, dir)
+	if err != nil {
+		return nil, err
+	}
+	return dataset.Open(dir)
+}
+
+// pull fetches and proves the dataset with the given digest.
+func pull(ctx context.Context, store oras.Store, dir string, digest canon.Digest, opt Options) (*dataset.Snapshot, error) {
+	if opt.Progress != nil {
+		opt.Progress("dataset", 0, 0)
+	}
+	if _, err := oras.PullDataset(ctx, store, oras.DatasetTag(digest), dir); errors.Is(err, oras.ErrNotFound) {
+		return nil, fmt.Errorf("%w: the dataset is not beside the release: 'bhtrain push' copies it along, other tools (crane copy, oras copy) do not; push it here from where it was published, rebuild there, or give the raw files with --inputs", err)
+	} else if err != nil {
+		return nil, err
+	}
+	// Training reads the rows in canonical order and checks them against the
+	// Merkle roots; Check proves the rest, with code that did not write it.
+	if _, err := dataset.Check(ctx, dir); errors.Is(err, dataset.ErrCorrupt) {
+		return nil, fmt.Errorf("%w: dataset %s: %w", oras.ErrInvalid, digest, err)
+	} else if err != nil {
+		return nil, err
+	}
+	s, err := dataset.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if s.Digest() != digest {
+		s.Close()
+		return nil, fmt.Errorf("%w: dataset %s was asked for, the snapshot is %s", oras.ErrInvalid, digest, s.Digest())
+	}
+	return s, nil
+}
+
+// mayKeep makes the directory, or says why nothing can be kept there.
+func mayKeep(dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > 0 {
+		err = fmt.Errorf("%s is not empty: name another directory", dir)
+	}
+	return err
+}
+
+// keep stores what was rebuilt in a layout of its own.
+func keep(ctx context.Context, dir string, rebuilt *oras.Artifact) error {
+	store, err := oras.Open(ctx, oras.Ref{Layout: filepath.Join(dir, "release")}, oras.Options{Write: true})
+	if err != nil {
+		return err
+	}
+	if err := oras.Push(ctx, store, rebuilt); err != nil {
+		return err
+	}
+	return store.Tag(ctx, oras.TagLatest, rebuilt.Descriptor())
+}
+
+func (r *Report) compare(release, rebuilt *oras.Artifact, provenance *verify.Provenance) {
 	r.Rebuilt = rebuilt.Digest
-	r.Reproduced = release.Digest == rebuilt.Digest
+	r.Reproduced = release.Digest == rebuilt.Digest && (r.Inputs == nil || r.Inputs.Dataset == r.Dataset)
 	for i, f := range release.Models {
 		g := rebuilt.Models[i]
 		r.Files = append(r.Files, File{f.Name, canon.Sum(f.Data), canon.Sum(g.Data), bytes.Equal(f.Data, g.Data)})
-		if !bytes.Equal(f.Data, g.Data) {
-			r.Causes = append(r.Causes, fmt.Sprintf("%s: the models differ (%d bytes in the release, %d rebuilt)", f.Name, len(f.Data), len(g.Data)))
-		}
 	}
 	same := bytes.Equal(release.ReleaseJSON, rebuilt.ReleaseJSON)
 	r.Files = append(r.Files, File{oras.ReleaseFile, canon.Sum(release.ReleaseJSON), canon.Sum(rebuilt.ReleaseJSON), same})
-	for _, s := range []struct {
-		name      string
-		want, got jsontext.Value
-	}{
-		{"recipe", release.Release.Recipe, rebuilt.Release.Recipe},
-		{"features", release.Release.Features, rebuilt.Release.Features},
-		{"scoring", release.Release.Scoring, rebuilt.Release.Scoring},
-		{"metrics", release.Release.Metrics, rebuilt.Release.Metrics},
-	} {
-		if !bytes.Equal(s.want, s.got) {
-			r.Causes = append(r.Causes, fmt.Sprintf("%s: section %q differs", oras.ReleaseFile, s.name))
-		}
-	}
-	if !r.Reproduced {
-		r.Causes = append(r.Causes, "these models do not follow from the dataset and the recipe that the release names: it was trained with another recipe, on other rows, or by another program")
+	if release.Digest != rebuilt.Digest {
+		r.explain(release, rebuilt, provenance)
 	}
 }
