@@ -17,13 +17,13 @@ import (
 )
 
 func TestScorerFollowsEverySplitExactly(t *testing.T) {
-	// Trees of as many leaves as are not walked, as one more, and of both kinds.
+	// Trees of as many leaves as can be marked, as one more, and of both kinds.
 	edge := []shape{
-		{transform: Sigmoid, dim: 3, targets: 1, trees: 40, splits: 15, depth: 15, shift: 16, missing: true},
-		{transform: Softmax, dim: 20, targets: 5, trees: 60, splits: 15, depth: 5, shift: 16, missing: true},
-		{transform: Isolation, dim: 4, targets: 1, trees: 30, splits: 15, depth: 64, shift: 12, missing: true},
-		{transform: Sigmoid, dim: 3, targets: 1, trees: 40, splits: 16, depth: 16, shift: 16, missing: true},
-		{transform: Softmax, dim: 20, targets: 5, trees: 60, splits: 16, depth: 4, shift: 16, missing: true},
+		{transform: Sigmoid, dim: 3, targets: 1, trees: 40, splits: 63, depth: 63, shift: 16, missing: true},
+		{transform: Softmax, dim: 20, targets: 5, trees: 60, splits: 63, depth: 6, shift: 16, missing: true},
+		{transform: Isolation, dim: 4, targets: 1, trees: 30, splits: 63, depth: 64, shift: 12, missing: true},
+		{transform: Sigmoid, dim: 3, targets: 1, trees: 40, splits: 64, depth: 64, shift: 16, missing: true},
+		{transform: Softmax, dim: 20, targets: 5, trees: 60, splits: 64, depth: 7, shift: 16, missing: true},
 	}
 	for i, s := range slices.Concat(shapes, edge) {
 		for seed := range uint64(8) {
@@ -33,14 +33,26 @@ func TestScorerFollowsEverySplitExactly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if walked := slices.ContainsFunc(e.Trees, func(t Tree) bool { return len(t.Nodes) > 2*markLeaves-1 }); walked != (scorer.exits == nil) {
-				t.Fatalf("shape %d: a tree of more than %d leaves: %v, walked: %v", i, markLeaves, walked, scorer.exits == nil)
+			// Both forms, whichever is thought to be faster.
+			forms := []*Scorer{scorer, {dim: e.Dim, targets: e.Targets, bias: scorer.bias, walks: newWalks(e)}}
+			if m := newMarks(e); m != nil {
+				forms = append(forms, &Scorer{dim: e.Dim, targets: e.Targets, bias: scorer.bias, marks: m})
+			}
+			if large := slices.ContainsFunc(e.Trees, func(t Tree) bool { return len(t.Nodes) > 2*markLeaves-1 }); large != (len(forms) == 2) {
+				t.Fatalf("shape %d: a tree of more than %d leaves: %v, %d forms", i, markLeaves, large, len(forms))
 			}
 			x, got := make([]float32, s.dim), make([]int32, s.targets)
 			for range 300 {
 				vector(rng, x, 6)
-				scorer.Sums(got, x)
-				if want := plainSums(e, x); !slices.Equal(got, want) {
+				want := plainSums(e, x)
+				for _, f := range forms {
+					var w room
+					f.fit(&w)
+					if f.sums(got, x, &w); !slices.Equal(got, want) {
+						t.Fatalf("shape %d seed %d, marks: %v: sums %v, want %v", i, seed, f.marks != nil, got, want)
+					}
+				}
+				if scorer.Sums(got, x); !slices.Equal(got, want) {
 					t.Fatalf("shape %d seed %d: sums %v, want %v", i, seed, got, want)
 				}
 			}
