@@ -49,8 +49,8 @@ var exceptions = []exception{
 	{"trainer/weight.go", "balance", exact.Integer, "a weight of at most 2^16 times a factor of at most 16"},
 	{"trainer/model/decode.go", "units", exact.Integer, "finite, and within MaxSum by the check above"},
 	{"trainer/model/set.go", "Ensemble.rescale", exact.Integer, "a scaled integer, within MaxSum by the check above"},
-	{"trainer/model/score.go", "sumOne", exact.Integer, "the threshold of a leaf is an integer within MaxSum"},
-	{"trainer/model/score.go", "addMany", exact.Integer, "the threshold of a leaf is an integer within MaxSum"},
+	{"trainer/model/walks.go", "sumOne", exact.Integer, "the threshold of a leaf is an integer within MaxSum"},
+	{"trainer/model/walks.go", "addMany", exact.Integer, "the threshold of a leaf is an integer within MaxSum"},
 }
 
 // place is a finding and where it is.
