@@ -163,7 +163,10 @@ func Bundles(ctx context.Context, s Store, subject canon.Digest, tags ...string)
 		}
 	}
 	list, complete, err := s.Referrers(ctx, subject)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrInvalid) && ctx.Err() == nil: // what is tagged still counts
+		found.Skipped = append(found.Skipped, printable(err.Error(), 2*maxMessage))
+	case err != nil:
 		return nil, err
 	}
 	found.Complete = found.Complete && complete

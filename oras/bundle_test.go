@@ -2,7 +2,6 @@ package oras
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -201,27 +200,6 @@ func TestBundlesTogetherAreBounded(t *testing.T) {
 	if err != nil || found.Complete || len(found.Bundles) != MaxBundles/MaxBundle {
 		t.Errorf("got %d bundles, complete %v, %v", len(found.Bundles), found.Complete, err)
 	}
-}
-
-func TestCompressedBundleIsNotInflated(t *testing.T) {
-	ctx := context.Background()
-	a := samplePack(t)
-	var z bytes.Buffer
-	w := gzip.NewWriter(&z)
-	w.Write(make([]byte, 64<<20))
-	w.Close()
-	eachStore(t, func(t *testing.T, s Store) {
-		push(t, s, a)
-		layer := describe(TypeBundle, z.Bytes(), "")
-		if err := putBytes(ctx, s, layer, z.Bytes()); err != nil {
-			t.Fatal(err)
-		}
-		refer(t, s, layer, a.Descriptor(), TypeBundle)
-		found, err := Bundles(ctx, s, a.Digest)
-		if err != nil || len(found.Bundles) != 1 || !bytes.Equal(found.Bundles[0].Data, z.Bytes()) {
-			t.Errorf("got %d bundles, %v, want the compressed bytes as they are", len(found.Bundles), err)
-		}
-	})
 }
 
 func TestConcurrentSignersDoNotLoseEachOther(t *testing.T) {

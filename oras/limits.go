@@ -76,8 +76,9 @@ const (
 	maxRedirects = 4
 )
 
-// Time limits. A body of n bytes has timeout + n/minRate, which is at once a
-// deadline for the whole and a least rate.
+// Time limits. A blob must bring minRate in each span of the timeout, so one of n
+// bytes takes at most timeout + n/minRate; all else must be whole within the
+// timeout. The deadline for everything together is the caller's context.
 const (
 	defaultTimeout = 60 * time.Second
 	minRate        = 16 << 10 // bytes per second

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -298,42 +299,101 @@ func (r *remote) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
 	return b, nil
 }
 
-// bodyTime is how long a body of n bytes may take.
-func (r *remote) bodyTime(n int64) time.Duration {
-	return r.timeout + time.Duration(n/minRate)*time.Second
-}
-
 func (r *remote) Blob(ctx context.Context, d Descriptor) (io.ReadCloser, error) {
 	what := "blob " + d.Digest.String()
-	// The deadline covers the reading, so its context outlives this call.
-	whole, cancel := context.WithTimeout(ctx, r.bodyTime(d.Size))
-	var resp *http.Response
-	err := r.attemptFor(ctx, what, r.bodyTime(d.Size), func(context.Context) error {
-		var err error
-		resp, err = r.request(whole, http.MethodGet, "blobs/"+d.Digest.String(), nil, nil, 0, d.Size, http.StatusOK)
+	var body io.ReadCloser
+	err := r.attempt(ctx, what, func(context.Context) error {
+		p := newPace(ctx, r.timeout) // it covers the reading, so it outlives this call
+		resp, err := r.request(p.ctx, http.MethodGet, "blobs/"+d.Digest.String(), nil, nil, 0, d.Size, http.StatusOK)
 		if err != nil {
-			return err
+			p.stop()
+			return p.blame(err)
 		}
 		if n := resp.ContentLength; n >= 0 && n != d.Size {
+			p.stop()
 			resp.Body.Close()
 			return fmt.Errorf("%w: %w: the answer has %d bytes, want %d", ErrInvalid, canon.ErrMismatch, n, d.Size)
 		}
+		body = &pacedBody{resp.Body, p}
 		return nil
 	})
 	if err != nil {
-		cancel()
 		return nil, err
 	}
 	return &blobReader{
-		Reader: canon.NewReader(resp.Body, d.Digest, d.Size),
-		Closer: closerFunc(func() error { cancel(); return resp.Body.Close() }),
+		Reader: canon.NewReader(body, d.Digest, d.Size),
+		Closer: body,
 		at:     func(err error) error { return r.explain(ctx, what, err) },
 	}, nil
 }
 
-type closerFunc func() error
+// errSlow: a body stalls, or trickles.
+var errSlow = fmt.Errorf("%w: fewer than %d bytes arrive a second: try again later or raise the timeout", ErrUnreachable, minRate)
 
-func (f closerFunc) Close() error { return f() }
+// pace ends its context when a window of time brings fewer bytes than minRate
+// asks for. A body of n bytes thus takes at most one window and n/minRate, and
+// none can stall on what came fast before.
+type pace struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	n      atomic.Int64 // bytes in this window
+}
+
+func newPace(ctx context.Context, window time.Duration) *pace {
+	p := new(pace)
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	least := int64(window.Seconds() * minRate)
+	go func() {
+		tick := time.NewTicker(window)
+		defer tick.Stop()
+		for {
+			select {
+			case <-p.ctx.Done():
+				return
+			case <-tick.C:
+				if p.n.Swap(0) < least {
+					p.cancel(errSlow)
+				}
+			}
+		}
+	}()
+	return p
+}
+
+func (p *pace) stop() { p.cancel(context.Canceled) }
+
+// blame returns why an exchange under p failed: err, unless p ended it.
+func (p *pace) blame(err error) error {
+	if errors.Is(context.Cause(p.ctx), errSlow) {
+		return &passing{error: errSlow}
+	}
+	return err
+}
+
+// pacedBody is the body of an answer under a pace.
+type pacedBody struct {
+	io.ReadCloser
+	pace *pace
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.pace.n.Add(int64(n))
+	if err != nil && err != io.EOF {
+		err = b.pace.blame(err)
+	}
+	return n, err
+}
+
+func (b *pacedBody) Close() error {
+	b.pace.stop()
+	return b.ReadCloser.Close()
+}
+
+// bodyTime is how long sending n bytes may take.
+func (r *remote) bodyTime(n int64) time.Duration {
+	return r.timeout + time.Duration(n/minRate)*time.Second
+}
 
 func (r *remote) PutBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
 	what := "blob " + d.Digest.String()

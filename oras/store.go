@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"time"
 
@@ -78,15 +79,17 @@ type Options struct {
 	// RootCAs replaces the system's certificate authorities, if not nil.
 	RootCAs *x509.CertPool
 
-	// Timeout bounds one request without a body, 0 means one minute. A body of
-	// n bytes has one second more for every 16 KiB.
+	// Timeout bounds one request, 0 means one minute. A blob is whole within it,
+	// or brings 16 KiB a second in each span of it.
 	Timeout time.Duration
 
 	// UserAgent is what a registry sees, "" means "bhtrain".
 	UserAgent string
 
-	keychain authn.Keychain // for tests; nil means the docker configuration
-	pause    time.Duration  // for tests; 0 means firstPause
+	// For tests; zero means the docker configuration, firstPause, the network.
+	keychain authn.Keychain
+	pause    time.Duration
+	outside  func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Open opens the store of a reference; tag and digest of ref play no part. A

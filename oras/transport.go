@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -111,14 +112,12 @@ func samePlace(registry, realm string) bool {
 	return err == nil && a == b
 }
 
-// checkRedirect lets reading requests, and no others, be sent elsewhere. The
-// guard judges the target; credentials are added for the registry alone.
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	switch {
-	case len(via) > maxRedirects:
+// checkRedirect bounds how often a request is sent elsewhere. The guard judges
+// the target and lets only reading requests be; credentials are added for the
+// registry alone.
+func checkRedirect(_ *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
 		return fmt.Errorf("%w: more than %d redirects", errPolicy, maxRedirects)
-	case via[0].Method != http.MethodGet && via[0].Method != http.MethodHead:
-		return fmt.Errorf("%w: a redirect of %s", errPolicy, via[0].Method)
 	}
 	return nil
 }
@@ -148,38 +147,53 @@ func (e *plainError) Unwrap() error {
 // network unless they are the registry's, and cuts off over-long bodies.
 type guard struct {
 	inner *http.Transport
-	host  string // of the registry
-	http  bool   // plain HTTP is allowed to it
+	host  string          // of the registry
+	http  bool            // plain HTTP is allowed to it
+	named map[string]bool // host:port that the operator named: the registry, the proxy
 
-	failed atomic.Pointer[url.Error] // the last failure of an HTTPS request to it
+	failed atomic.Pointer[url.Error] // the last failure of an HTTPS request to the registry
+
+	// Where connections to the registry went: into a private network, to anywhere else.
+	private, elsewhere atomic.Bool
 }
 
 func newGuard(reg name.Registry, opt Options) *guard {
-	g := &guard{host: strings.ToLower(reg.RegistryStr()), http: opt.PlainHTTP || isLoopback(reg.RegistryStr())}
+	g := &guard{host: strings.ToLower(reg.RegistryStr()), http: opt.PlainHTTP || isLoopback(reg.RegistryStr()), named: map[string]bool{}}
 	plain := &net.Dialer{Timeout: dialTimeout}
+	// Control sees the address that the name stands for, at the moment of its use.
 	outside := &net.Dialer{Timeout: dialTimeout, Control: func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
-		if err != nil || !isPublic(ap.Addr()) {
-			return fmt.Errorf("%w: a connection to %s, in the own network; let it serve its blobs itself", errPolicy, printable(address, 80))
+		if err != nil || !g.mayLeadTo(ap.Addr()) {
+			return inOwnNetwork(address)
 		}
 		return nil
 	}}
-	named := map[string]bool{}
+	lead := outside.DialContext
+	if opt.outside != nil {
+		lead = opt.outside
+	}
+	registry := map[string]bool{}
 	for _, scheme := range []string{"https", "http"} {
 		u := &url.URL{Scheme: scheme, Host: g.host}
-		named[hostPort(u)] = true
+		registry[hostPort(u)] = true
+		g.named[hostPort(u)] = true
 		// A proxy is named by the operator, not by the registry.
 		if p, err := http.ProxyFromEnvironment(&http.Request{URL: u}); err == nil && p != nil {
-			named[hostPort(p)] = true
+			g.named[hostPort(p)] = true
 		}
 	}
 	g.inner = &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if named[strings.ToLower(address)] {
-				return plain.DialContext(ctx, network, address)
+			address = strings.ToLower(address)
+			if !g.named[address] {
+				return lead(ctx, network, address)
 			}
-			return outside.DialContext(ctx, network, address)
+			c, err := plain.DialContext(ctx, network, address)
+			if err == nil && registry[address] {
+				g.reached(c.RemoteAddr().String())
+			}
+			return c, err
 		},
 		TLSClientConfig:        &tls.Config{RootCAs: opt.RootCAs, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    dialTimeout,
@@ -192,6 +206,26 @@ func newGuard(reg name.Registry, opt Options) *guard {
 	return g
 }
 
+// reached takes note of where a connection to the registry went.
+func (g *guard) reached(address string) {
+	if ap, err := netip.ParseAddrPort(address); err == nil && isPrivate(ap.Addr()) {
+		g.private.Store(true)
+	} else {
+		g.elsewhere.Store(true)
+	}
+}
+
+// mayLeadTo reports whether the registry may send us to ip: into the public
+// internet, and from within a private network to that. Loopback, link-local and
+// the like are never for it to name.
+func (g *guard) mayLeadTo(ip netip.Addr) bool {
+	return isPublic(ip) || isPrivate(ip) && g.private.Load() && !g.elsewhere.Load()
+}
+
+func inOwnNetwork(address string) error {
+	return fmt.Errorf("%w: a connection to %s, in the own network; let it serve its blobs itself", errPolicy, printable(address, 80))
+}
+
 // hostPort is the address that net/http dials for u.
 func hostPort(u *url.URL) string {
 	port := u.Port()
@@ -202,26 +236,37 @@ func hostPort(u *url.URL) string {
 }
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	registry := strings.EqualFold(req.URL.Host, g.host)
 	switch {
 	case req.URL.Scheme == "https":
-	case req.URL.Scheme == "http" && g.http:
-	case strings.EqualFold(req.URL.Host, g.host):
+	case req.URL.Scheme == "http" && registry && g.http:
+	case req.URL.Scheme == "http" && registry:
 		return nil, &plainError{host: g.host}
 	default:
 		return nil, fmt.Errorf("%w: an unencrypted connection to %s", errPolicy, printable(req.URL.Host, 80))
 	}
+	// A proxy would connect where the dialer cannot look.
+	if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil && !g.named[hostPort(req.URL)] && !g.mayLeadTo(ip) {
+		return nil, inOwnNetwork(req.URL.Host)
+	}
 	resp, err := g.inner.RoundTrip(req)
 	if err != nil {
-		if req.URL.Scheme == "https" && strings.EqualFold(req.URL.Host, g.host) {
+		if req.URL.Scheme == "https" && registry {
 			g.failed.Store(&url.Error{Op: "Get", URL: req.URL.Redacted(), Err: err})
 		}
 		return nil, err
+	}
+	// The client of go-containerregistry that fetches tokens would send a POST, and
+	// the refresh token in it, wherever it is told to.
+	if req.Method != http.MethodGet && req.Method != http.MethodHead && resp.StatusCode/100 == 3 {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: a redirect of %s", errPolicy, req.Method)
 	}
 	limit := int64(maxAnswer)
 	if n, ok := req.Context().Value(bodyLimitKey{}).(int64); ok && resp.StatusCode == http.StatusOK {
 		limit = max(limit, n) // a token, fetched on the way, must fit too
 	}
-	resp.Body = &boundedBody{resp.Body, limit}
+	resp.Body = &boundedBody{resp.Body, limit, resp.StatusCode >= 400}
 	return resp, nil
 }
 
@@ -233,9 +278,12 @@ func withBodyLimit(ctx context.Context, n int64) context.Context {
 	return context.WithValue(ctx, bodyLimitKey{}, n)
 }
 
+// boundedBody fails past left bytes. Of a failure, whose status says it all, the
+// rest is left out instead: pages of proxies can be long.
 type boundedBody struct {
 	io.ReadCloser
-	left int64
+	left    int64
+	failure bool
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
@@ -243,11 +291,15 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 		p = p[:b.left+1]
 	}
 	n, err := b.ReadCloser.Read(p)
-	if int64(n) > b.left {
-		return 0, errBodyTooLong
+	switch {
+	case int64(n) <= b.left:
+		b.left -= int64(n)
+		return n, err
+	case b.failure:
+		n, b.left = int(b.left), 0
+		return n, io.EOF
 	}
-	b.left -= int64(n)
-	return n, err
+	return 0, errBodyTooLong
 }
 
 // isLoopback reports whether a registry is named by a loopback address or a
@@ -275,17 +327,25 @@ var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("2002::/16"),
 }
 
+// metadata are addresses within private blocks at which clouds tell machines
+// their secrets. Others are link-local.
+var metadata = []netip.Prefix{
+	netip.MustParsePrefix("fd00:ec2::/32"),
+	netip.MustParsePrefix("fd20:ce::/32"),
+}
+
+// isPrivate reports whether ip is of a private network of several machines.
+func isPrivate(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	return ip.IsPrivate() && !slices.ContainsFunc(metadata, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
 func isPublic(ip netip.Addr) bool {
 	ip = ip.Unmap()
 	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
 		return false
 	}
-	for _, p := range notPublic {
-		if p.Contains(ip) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(notPublic, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // certificateProblem reports whether TLS failed over the server's identity,
