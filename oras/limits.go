@@ -39,8 +39,8 @@ const (
 	MaxBundle = 1 << 20
 
 	// MaxBundles bounds all bundles read for one subject, in bytes, since
-	// they are held in memory together.
-	MaxBundles = 16 << 20
+	// they are held in memory together. With them a verifier stays below 64 MiB.
+	MaxBundles = 8 << 20
 
 	// MaxDocument bounds one document of Attach, in bytes: a model card or a
 	// bill of materials. Ours have some ten KiB.

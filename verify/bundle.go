@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
@@ -86,6 +87,9 @@ func Bundle(raw []byte, want BundleDemand) (signed *SignedBundle, err error) {
 	if len(raw) > MaxAnyBundle {
 		return nil, fmt.Errorf("%w: %w: limit %d bytes", ErrBundle, canon.ErrTooLarge, MaxAnyBundle)
 	}
+	if err := countValues(raw); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
+	}
 	var b bundle.Bundle
 	if err := b.UnmarshalJSON(raw); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
@@ -139,12 +143,9 @@ func Bundle(raw []byte, want BundleDemand) (signed *SignedBundle, err error) {
 
 // trustedMaterial is the trusted root, with the key if the signer has one.
 func trustedMaterial(want BundleDemand) (root.TrustedMaterial, error) {
-	if !bytes.HasPrefix(bytes.TrimSpace(want.TrustedRoot), []byte("{")) {
-		return nil, fmt.Errorf("%w: want JSON", ErrRoot)
-	}
-	trusted, err := root.NewTrustedRootFromJSON(want.TrustedRoot)
+	trusted, err := parseRoot(want.TrustedRoot)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRoot, err)
+		return nil, err
 	}
 	if want.Key.IsZero() {
 		return trusted, nil
@@ -157,6 +158,22 @@ func trustedMaterial(want BundleDemand) (root.TrustedMaterial, error) {
 	key := root.NewExpiringKey(raw, time.Time{}, time.Time{})
 	keys := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return key, nil })
 	return root.TrustedMaterialCollection{trusted, keys}, nil
+}
+
+// countValues reports JSON of more than maxValues tokens, before a library makes
+// an object of each.
+func countValues(raw []byte) error {
+	d := jsontext.NewDecoder(bytes.NewReader(raw))
+	for n := 0; ; n++ {
+		switch _, err := d.ReadToken(); {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case n == maxValues:
+			return fmt.Errorf("%w: limit %d JSON values", canon.ErrTooLarge, maxValues)
+		}
+	}
 }
 
 // readFailure remembers why a reader failed: that is no fault of the bundle.

@@ -362,6 +362,24 @@ func TestBundleDemandIsWhole(t *testing.T) {
 	}
 }
 
+// Three bytes a value are little to send and much to hold.
+func TestBundleOfManyValues(t *testing.T) {
+	alice := newSigner(t, "alice")
+	many := func(n int) []byte {
+		return fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{"hint":""},"tlogEntries":[{}%s]},"dsseEnvelope":{"payload":"e30=","payloadType":%q,"signatures":[{"sig":"AAAA"}]}}`,
+			oras.TypeBundle, strings.Repeat(",{}", n), PayloadType)
+	}
+	want := BundleDemand{TrustedRoot: newVirtual(t).root, Key: alice.Key, Digest: canon.Sum(nil)}
+	for n, tooMany := range map[int]bool{10: false, 4000: false, 4096: true, 100000: true} {
+		if _, err := Bundle(many(n), want); !errors.Is(err, ErrBundle) || errors.Is(err, canon.ErrTooLarge) != tooMany {
+			t.Errorf("%d entries: %v", n, err)
+		}
+		if p := parse(many(n)); p.err == nil || strings.Contains(p.err.Error(), "JSON values") != tooMany {
+			t.Errorf("%d entries, parsed: %v", n, p.err)
+		}
+	}
+}
+
 func FuzzAnyBundle(f *testing.F) {
 	v := newVirtual(f)
 	artifact := []byte("any file")

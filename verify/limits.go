@@ -41,6 +41,11 @@ const (
 	// has about 7 KiB, and grows by one each year.
 	maxRootFile = 1 << 20
 
+	// maxValues bounds the members and elements of a bundle's JSON. One with a
+	// certificate, a time stamp and a log entry has about 60, with 32 entries under
+	// 4,000; each costs some hundred times the three bytes that it can be written in.
+	maxValues = 8192
+
 	// maxIdentities bounds the identities of one role: each bundle is tried with
 	// each key.
 	maxIdentities = 32

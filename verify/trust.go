@@ -186,6 +186,7 @@ func parse(raw []byte) (p *parsed) {
 	p = &parsed{raw: raw, digest: canon.Sum(raw)}
 	fail := func(format string, args ...any) *parsed {
 		p.err = fmt.Errorf("%w: "+format, append([]any{ErrBundle}, args...)...)
+		p.bundle, p.payload = bundle.Bundle{}, nil // many such are held at once
 		return p
 	}
 	defer func() {
@@ -195,6 +196,9 @@ func parse(raw []byte) (p *parsed) {
 	}()
 	if len(raw) > oras.MaxBundle {
 		return fail("%w: limit %d bytes", canon.ErrTooLarge, oras.MaxBundle)
+	}
+	if err := countValues(raw); err != nil {
+		return fail("%v", err)
 	}
 	if err := p.bundle.UnmarshalJSON(raw); err != nil {
 		return fail("%v", err)
