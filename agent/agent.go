@@ -12,22 +12,23 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/battle-hardened-ai/bhtrain/dataset/feature"
-	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/durable"
 	"github.com/battle-hardened-ai/bhtrain/oras"
-	"github.com/battle-hardened-ai/bhtrain/trainer/model"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 // Errors that callers branch on.
 var (
-	// ErrRefused: the policy or the rule against rollback does not allow it, or
-	// it is no release that this program can score with.
+	// ErrRefused: the policy, the channel or the rule against rollback does not
+	// allow it, or it is no release that this program can score with.
 	ErrRefused = errors.New("refused")
+	// ErrStale: nothing was refused, but the channel has expired, so that nobody
+	// says what is current. What is live stays in use.
+	ErrStale = errors.New("stale")
 	// ErrNothing: no verified release is installed.
 	ErrNothing = errors.New("nothing verified is installed")
 	// ErrCorrupt: the state directory is damaged.
@@ -37,22 +38,29 @@ var (
 // State is how an agent stands to the release that it has.
 type State string
 
+// In use are the releases of StateCurrent, StateStale, StateBehind, StatePinned
+// and StateOffline.
 const (
-	StateCurrent State = "current" // allowed by the policy, and as new as is known
-	StateStale   State = "stale"   // allowed and used, but the channel statement has expired: nobody says that it is current
-	StateRevoked State = "revoked" // a revoker of the policy withdrew it: not used
-	StateOffline State = "offline" // allowed and used, but no registry answered when last asked
-	StateRefused State = "refused" // the policy of this moment does not allow it: not used
+	StateCurrent State = "current" // the one that the channel names, or that was newest when last asked
+	StateStale   State = "stale"   // the channel has expired, or the clock is behind what was signed: nobody says what is current
+	StateBehind  State = "behind"  // the channel names another, which is not installed
+	StatePinned  State = "pinned"  // the channel names another, and an operator decided to stay with this one
+	StateOffline State = "offline" // no registry answered when last asked
+	StateRevoked State = "revoked" // a revoker of the policy withdrew it
+	StateRefused State = "refused" // the policy of this moment does not allow it
 	StateNone    State = "none"    // nothing is installed
 )
 
 // Agent keeps verified releases in a state directory:
 //
-//	state.json           which release is live, and the highest number ever accepted
-//	releases/<hex>/      one OCI image layout per installed release: its files and the bundle it was believed for
-//	releases/<hex>.json  the verdict with which it was installed, to show later
-//	lock                 held while state.json is changed
-//	daemon.lock          held while a daemon runs
+//	state.json              which release is live, and all that was accepted before
+//	releases/<hex>/         one OCI image layout per installed release: its files and its provenance
+//	releases/<hex>.bundles  the bundles that it was believed for
+//	releases/<hex>.json     the verdict with which it was installed, to show later
+//	channels/<name>         the newest bundle accepted from a channel
+//	tuf/                    what was downloaded of a policy's TUF repository
+//	lock                    held while state.json is changed
+//	daemon.lock             held while a daemon runs
 //
 // Methods may be called by several goroutines and processes at once.
 type Agent struct {
@@ -64,81 +72,159 @@ type Agent struct {
 // when it is missing.
 func Open(dir string) *Agent { return &Agent{dir, durable.OS} }
 
-func (a *Agent) statePath() string { return filepath.Join(a.dir, "state.json") }
-
 func (a *Agent) slot(d canon.Digest) string { return filepath.Join(a.dir, "releases", d.Hex()) }
+
+// Verifier returns the verifier of a policy file, "" for the one that the last
+// sync was given. With offline a TUF repository that the policy names is not
+// asked: what was downloaded of it serves until it expires.
+//
+// Errors: ErrNothing when path is "" and nothing was ever synced; verify.ErrPolicy
+// and file errors when the policy cannot be read.
+func (a *Agent) Verifier(ctx context.Context, path string, offline bool) (*verify.Verifier, error) {
+	if path == "" {
+		st, err := a.readState()
+		if err != nil {
+			return nil, err
+		}
+		if path = st.Policy; path == "" {
+			return nil, a.nothing()
+		}
+	}
+	p, err := verify.LoadPolicy(path)
+	if err != nil {
+		return nil, err
+	}
+	if p, err = verify.LoadTrustedRoot(ctx, p, filepath.Join(a.dir, "tuf"), offline); err != nil {
+		return nil, err
+	}
+	return verify.New(p)
+}
+
+func (a *Agent) nothing() error {
+	return fmt.Errorf("%s: %w: run 'bhagent sync'", a.dir, ErrNothing)
+}
 
 // Installed is the live release, judged just now.
 type Installed struct {
-	Verdict  *verify.Verdict `json:"verdict"`
-	Source   string          `json:"source"`   // reference that it came from
-	Previous canon.Digest    `json:"previous"` // live before; "" for none
-	Highest  int64           `json:"highest"`  // largest release number ever accepted
-	Policy   string          `json:"policy"`   // path of the policy file
-	release  *oras.Artifact
+	State     State           `json:"state"`
+	Reason    string          `json:"reason"` // why State is not current; "" else
+	Verdict   *verify.Verdict `json:"verdict"`
+	Source    string          `json:"source"`    // reference that it came from
+	Previous  canon.Digest    `json:"previous"`  // live before; "" for none
+	Highest   int64           `json:"highest"`   // largest release number accepted
+	Policy    string          `json:"policy"`    // path of the policy file
+	Pinned    canon.Digest    `json:"pinned"`    // release to stay with; "" for none
+	Decisions []Decision      `json:"decisions"` // of operators, the newest last
+	release   *oras.Artifact  // nil when it may not be used
 }
 
-// Status reads and judges the live release. With v nil the policy file that
-// Sync was given is read again.
+// Status reads the live release and judges it at the time now, by the policy
+// and by the newest channel statement that was accepted.
 //
 // Errors: ErrNothing; ErrCorrupt when the state or the files of the live
-// release are damaged; verify.ErrPolicy and file errors when the policy cannot
-// be read. A release that the policy no longer allows is no error: its Verdict
-// says so.
-func (a *Agent) Status(ctx context.Context, v *verify.Verifier) (*Installed, error) {
+// release are damaged. A release that the policy no longer allows is no error:
+// its State says so.
+func (a *Agent) Status(ctx context.Context, v *verify.Verifier, now time.Time) (*Installed, error) {
 	st, err := a.readState()
 	if err != nil {
 		return nil, err
 	}
 	if st.Live.IsZero() {
-		return nil, fmt.Errorf("%s: %w: run 'bhagent sync'", a.dir, ErrNothing)
+		return nil, a.nothing()
 	}
-	if v == nil {
-		p, err := verify.LoadPolicy(st.Policy)
-		if err != nil {
-			return nil, err
-		}
-		if v, err = verify.New(p); err != nil {
-			return nil, err
-		}
-	}
-	in := &Installed{Source: st.Source, Previous: st.Previous, Highest: st.Highest, Policy: st.Policy}
-	in.Verdict, in.release, err = a.judge(ctx, st.Live, v)
+	in := &Installed{Source: st.Source, Previous: st.Previous, Highest: st.Highest, Policy: st.Policy, Pinned: st.Pinned, Decisions: st.Decisions}
+	at, behind := st.clock(now)
+	j, err := a.judge(ctx, st.Live, v, a.channel(v, &st, at), at)
 	switch {
 	case errors.Is(err, ErrCorrupt):
 		return nil, fmt.Errorf("%s: %w: run 'bhagent sync' to install it again", a.dir, err)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", a.dir, err)
 	}
-	if in.release != nil && in.release.Release.Number != st.Number {
-		return nil, fmt.Errorf("%s: %w: the live release has number %d, the state says %d", a.dir, ErrCorrupt, in.release.Release.Number, st.Number)
+	if j.release != nil && j.release.Release.Number != st.Number {
+		return nil, fmt.Errorf("%s: %w: the live release has number %d, the state says %d", a.dir, ErrCorrupt, j.release.Release.Number, st.Number)
+	}
+	in.Verdict, in.release, in.State, in.Reason = j.verdict, j.release, j.state, j.reason
+	switch {
+	case in.State == StateBehind && st.Pinned == st.Live:
+		in.State = StatePinned
+	case behind && in.release != nil:
+		in.State = StateStale
+		in.Reason = fmt.Sprintf("the clock of this machine says %s, and something was signed at %s: set the clock", verify.FormatTime(now), verify.FormatTime(st.NewestTime))
 	}
 	return in, nil
 }
 
-// judge reads what lies in a slot and judges it. The release is returned only
-// if it passed; it is what was judged, and nothing is read again later. Files
-// that are damaged or missing are ErrCorrupt; any other error says nothing
-// about them.
-func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier) (*verify.Verdict, *oras.Artifact, error) {
+// clock is the time to judge by what is installed, and whether the machine's
+// is behind it. A clock that is behind what was signed is wrong; the time is
+// that of the signature or later. So an expired statement does not become
+// fresh again, and nothing is unloaded for being from the future.
+func (st *state) clock(now time.Time) (at time.Time, behind bool) {
+	if now.Add(maxSkew).Before(st.NewestTime) {
+		return st.NewestTime, true
+	}
+	return now, false
+}
+
+// maxSkew is how far the clocks of signers and of this machine may be apart.
+const maxSkew = 5 * time.Minute
+
+// judged is what was found about a slot. release is nil when it may not be used.
+type judged struct {
+	verdict *verify.Verdict
+	release *oras.Artifact
+	state   State
+	reason  string
+}
+
+// judge reads what lies in a slot and judges it as something that was
+// installed before: that the channel expired, or names another, or allows no
+// installation of it any more, does not keep it from being used. The release
+// is what was judged, and nothing is read again later. Files that are damaged or
+// missing are ErrCorrupt; any other error says nothing about them.
+func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier, channel *verify.ChannelVerdict, now time.Time) (judged, error) {
 	dir := a.slot(d)
 	if err := plainDir(a.fs, dir); err != nil {
-		return nil, nil, err
+		return judged{}, err
 	}
 	store, err := oras.Open(ctx, oras.Ref{Layout: dir}, oras.Options{})
 	if err != nil {
-		return nil, nil, damage(err)
+		return judged{}, damage(err)
 	}
-	verdict, release, err := v.Release(ctx, store, d, time.Now(), verify.Options{})
+	bundles, err := a.readBundles(d)
 	if err != nil {
-		return nil, nil, damage(err)
+		return judged{}, err
 	}
+	tolerate := []string{verify.CheckFreshness, verify.CheckCurrent, verify.CheckLowest}
+	if r := revocation(channel, d); r != nil && !r.Binding {
+		tolerate = append(tolerate, verify.CheckRevoked)
+	}
+	verdict, release, err := v.Release(ctx, store, d, now, verify.Options{Bundles: bundles, Channel: channel, Tolerate: tolerate})
+	if err != nil {
+		return judged{}, damage(err)
+	}
+	j := judged{verdict: verdict, release: release, state: StateCurrent}
 	for _, c := range verdict.Failures() {
-		if c.Name == verify.CheckManifest || c.Name == verify.CheckFiles {
-			return nil, nil, fmt.Errorf("%w: %s", ErrCorrupt, c.Reason)
+		switch c.Name {
+		case verify.CheckManifest, verify.CheckFiles:
+			return judged{}, fmt.Errorf("%w: %s", ErrCorrupt, c.Reason)
+		case verify.CheckFreshness:
+			j.state, j.reason = StateStale, c.Reason
+		case verify.CheckCurrent:
+			if j.state == StateCurrent {
+				j.state, j.reason = StateBehind, fmt.Sprintf("the channel names %s", c.Expected)
+			}
 		}
 	}
-	return verdict, release, nil
+	if release != nil {
+		return j, nil
+	}
+	j.state, j.reason = StateRefused, reasons(verdict.Failures())
+	if r := revocation(channel, d); r != nil && r.Binding {
+		j.state = StateRevoked
+		j.reason = fmt.Sprintf("revoked by %s, %s: %s", r.By, r.Issued, r.Reason)
+	}
+	return j, nil
 }
 
 // damage makes err ErrCorrupt when it speaks of what a slot holds. A slot must
@@ -165,10 +251,10 @@ func plainDir(fsys durable.FS, dir string) error {
 	return nil
 }
 
-// Load returns a Scorer of the live release if the policy allows it now.
-// Errors are those of Status, and ErrRefused with the failed checks.
-func (a *Agent) Load(ctx context.Context, v *verify.Verifier) (*Scorer, error) {
-	in, err := a.Status(ctx, v)
+// Load returns a Scorer of the live release if it may be used now. Errors are
+// those of Status, and ErrRefused with the failed checks.
+func (a *Agent) Load(ctx context.Context, v *verify.Verifier, now time.Time) (*Scorer, error) {
+	in, err := a.Status(ctx, v, now)
 	if err != nil {
 		return nil, err
 	}
@@ -176,63 +262,34 @@ func (a *Agent) Load(ctx context.Context, v *verify.Verifier) (*Scorer, error) {
 }
 
 // Scorer returns a Scorer of the very bytes that were judged; ErrRefused with
-// the failed checks when the verdict does not pass.
+// the failed checks when they may not be used.
 func (in *Installed) Scorer() (*Scorer, error) {
-	if !in.Verdict.Pass() {
+	if in.release == nil {
 		return nil, refusal(in.Verdict)
 	}
 	return NewScorer(in.release)
 }
 
+// Loadable reports whether the release may be used.
+func (in *Installed) Loadable() bool { return in.release != nil }
+
 // refusal is ErrRefused with the names and reasons of the failed checks.
 func refusal(v *verify.Verdict) error {
-	text := ""
-	for i, c := range v.Failures() {
-		if i > 0 {
-			text += ", "
-		}
-		text += c.Name
-		if c.Reason != "" {
-			text += " (" + c.Reason + ")"
-		}
-	}
-	if text == "" {
-		text = "nothing was checked"
-	}
-	return fmt.Errorf("%w: release %s: %s", ErrRefused, v.Release, text)
+	return fmt.Errorf("%w: release %s: %s", ErrRefused, v.Release, reasons(v.Failures()))
 }
 
-// NewScorer makes a Scorer of a release; ErrRefused when this program cannot
-// score with it. That it was verified is the caller's word; Agent.Load keeps it.
-func NewScorer(a *oras.Artifact) (*Scorer, error) {
-	refuse := func(err error) (*Scorer, error) {
-		return nil, fmt.Errorf("%w: release %s: %w", ErrRefused, a.Digest, err)
+// reasons names failed checks and says why.
+func reasons(failed []verify.Check) string {
+	var text []string
+	for _, c := range failed {
+		if c.Reason == "" {
+			text = append(text, c.Name)
+		} else {
+			text = append(text, c.Name+" ("+c.Reason+")")
+		}
 	}
-	extract, err := feature.New(a.Release.Features)
-	if err != nil {
-		return refuse(err)
+	if len(text) == 0 {
+		return "nothing was checked"
 	}
-	files := map[string][]byte{}
-	for _, f := range a.Models {
-		files[f.Name] = f.Data
-	}
-	set, err := model.Open(files, a.Release.Scoring)
-	if err != nil {
-		return refuse(err)
-	}
-	if set.Dim() != feature.Dim {
-		return refuse(fmt.Errorf("%w: models of %d features, this program has %d", model.ErrFormat, set.Dim(), feature.Dim))
-	}
-	return &Scorer{release: a, extract: extract, set: set, privacy: privacy(extract.Config())}, nil
-}
-
-// privacy is what the records of the dataset went through. Keyed hashes cannot
-// be made here, and need not: such models have no address columns, and to the
-// tracker one form of an address is as good as another.
-func privacy(c feature.Config) record.Privacy {
-	p := record.Privacy{Address: record.AddressForm(c.Address), Redaction: c.Redaction}
-	if c.Address == feature.AddressHashed {
-		p.Address = record.Full
-	}
-	return p
+	return strings.Join(text, ", ")
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -20,7 +21,7 @@ func TestPlantedEntriesAreRefused(t *testing.T) {
 	o := newOperator(t)
 	from := o.publish(3)
 	s := o.mustSync(from)
-	in, err := o.Status(context.Background(), o.Verifier)
+	in, err := o.Status(context.Background(), o.Verifier, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func TestPlantedEntriesAreRefused(t *testing.T) {
 		if err := c.plant(c.path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := o.Load(context.Background(), o.Verifier); !errors.Is(err, ErrCorrupt) {
+		if _, err := o.Load(context.Background(), o.Verifier, time.Now()); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if c.path == o.statePath() {

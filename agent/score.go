@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -25,6 +26,41 @@ type Scorer struct {
 	extract *feature.Extractor
 	set     *model.Set
 	privacy record.Privacy
+}
+
+// NewScorer makes a Scorer of a release; ErrRefused when this program cannot
+// score with it. That it was verified is the caller's word; Agent.Load keeps it.
+func NewScorer(a *oras.Artifact) (*Scorer, error) {
+	refuse := func(err error) (*Scorer, error) {
+		return nil, fmt.Errorf("%w: release %s: %w", ErrRefused, a.Digest, err)
+	}
+	extract, err := feature.New(a.Release.Features)
+	if err != nil {
+		return refuse(err)
+	}
+	files := map[string][]byte{}
+	for _, f := range a.Models {
+		files[f.Name] = f.Data
+	}
+	set, err := model.Open(files, a.Release.Scoring)
+	if err != nil {
+		return refuse(err)
+	}
+	if set.Dim() != feature.Dim {
+		return refuse(fmt.Errorf("%w: models of %d features, this program has %d", model.ErrFormat, set.Dim(), feature.Dim))
+	}
+	return &Scorer{release: a, extract: extract, set: set, privacy: privacy(extract.Config())}, nil
+}
+
+// privacy is what the records of the dataset went through. Keyed hashes cannot
+// be made here, and need not: such models have no address columns, and to the
+// tracker one form of an address is as good as another.
+func privacy(c feature.Config) record.Privacy {
+	p := record.Privacy{Address: record.AddressForm(c.Address), Redaction: c.Redaction}
+	if c.Address == feature.AddressHashed {
+		p.Address = record.Full
+	}
+	return p
 }
 
 // Release is the loaded release. Its bytes are those that were verified; the

@@ -15,234 +15,229 @@ import (
 
 // Synced says what Sync found and did.
 type Synced struct {
-	Installed bool            `json:"installed"` // false when the release was live already
-	Release   canon.Digest    `json:"release"`
-	Product   string          `json:"product"`
-	Number    int64           `json:"number"`
-	Previous  canon.Digest    `json:"previous"` // live before; "" for none
-	Verdict   *verify.Verdict `json:"verdict"`
+	Installed bool                   `json:"installed"` // something else is live now
+	Fallback  bool                   `json:"fallback"`  // it is the previous release, since the live one was revoked
+	Pinned    canon.Digest           `json:"pinned"`    // an operator decided to stay with this one, and Release is another; "" else
+	Release   canon.Digest           `json:"release"`   // that was found; "" when the channel was refused
+	Product   string                 `json:"product"`
+	Number    int64                  `json:"number"`
+	Live      canon.Digest           `json:"live"`     // what is live now; "" for nothing
+	Previous  canon.Digest           `json:"previous"` // live before; "" for none
+	Verdict   *verify.Verdict        `json:"verdict"`  // null when there was nothing to judge
+	Channel   *verify.ChannelVerdict `json:"channel"`  // null when the policy names none
 }
 
-// Sync resolves ref once, pulls that digest, judges it and, if the policy
-// allows it and it is no rollback, installs it and makes it live. policy is the
-// path of the file that v was made from; later loads read it again.
+// Sync asks the store at ref for the release to use, judges it at the time now
+// and, if the policy allows it, installs it and makes it live. With a policy
+// that names a channel, that is the release that the channel names, and what the
+// channel says is held against all that was accepted before; else it is what ref
+// names, and its number must not be below the highest accepted. policy is the
+// path of the file that v was made from.
 //
-// ErrRefused comes with a Synced that holds the verdict; what is live stays live
-// then, and after any other error, unless it came from removing releases that
-// are no longer needed, which is done last. Artifacts that break a rule of
-// their format are oras.ErrInvalid, and as little trusted. A release number below
-// the highest ever accepted, or that number under another digest, is ErrRefused.
-func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *verify.Verifier, policy string) (*Synced, error) {
+// What is live stays live after every error, unless a revoker of the policy
+// withdrew it: then the previous release is made live if the policy allows that,
+// and nothing is in use otherwise. ErrRefused comes with a Synced that holds the
+// verdicts; ErrStale says that the channel is the one that was known, and has
+// expired. durable.ErrLocked means that another process syncs. Artifacts that
+// break a rule of their format are oras.ErrInvalid, and as little trusted.
+func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *verify.Verifier, policy string, now time.Time) (*Synced, error) {
 	policy, err := filepath.Abs(policy)
 	if err != nil {
 		return nil, err
+	}
+	unlock, err := a.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	st, err := a.begin(ctx, v, now)
+	if err != nil {
+		return nil, err
+	}
+	if p := v.Policy().Product; st.Product != "" && st.Product != p {
+		return nil, fmt.Errorf("%w: this state directory holds product %q, the policy is about %q: use another --state", ErrRefused, st.Product, p)
 	}
 	store, err := oras.Open(ctx, ref, opt)
 	if err != nil {
 		return nil, err
 	}
-	d, err := store.Resolve(ctx, ref.Name())
+	s := &syncing{a: a, v: v, st: st, store: store, now: now, policy: policy, out: &Synced{Previous: st.Live, Product: v.Policy().Product}}
+	s.open = func(ctx context.Context, place oras.Ref) (oras.Store, error) { return oras.Open(ctx, place, opt) }
+	s.source = ref.Place()
+	err = s.find(ctx, ref)
+	s.out.Live = st.Live
 	if err != nil {
-		return nil, err
+		if s.out.Channel == nil && s.out.Verdict == nil {
+			return nil, err
+		}
+		return s.out, err
 	}
-	verdict, release, err := v.Release(ctx, store, d.Digest, time.Now(), verify.Options{})
-	if err != nil {
-		return nil, err
-	}
-	out := &Synced{Release: d.Digest, Product: verdict.Product, Number: verdict.Number, Verdict: verdict}
-	if release == nil || !verdict.Pass() {
-		return out, refusal(verdict)
-	}
-	// What cannot be loaded must not be installed.
-	if _, err := NewScorer(release); err != nil {
-		return out, err
-	}
-	bundle, err := findBundle(ctx, store, d.Digest, verdict.Bundle)
-	if err != nil {
-		return out, err
-	}
+	return s.out, a.prune(*st)
+}
 
-	unlock, err := a.lock()
-	if err != nil {
-		return out, err
-	}
-	defer unlock()
+// begin is what comes before each change of the state: it clears away what a
+// killed process left half-written, and fills a state that was lost.
+func (a *Agent) begin(ctx context.Context, v *verify.Verifier, now time.Time) (*state, error) {
 	st, err := a.readState()
 	if err != nil {
-		return out, err
+		return nil, err
 	}
-	// What a killed process left half-written.
-	for _, dir := range []string{a.dir, filepath.Join(a.dir, "releases")} {
+	for _, dir := range []string{a.dir, filepath.Join(a.dir, "releases"), filepath.Join(a.dir, "channels")} {
 		if _, err := durable.Clean(a.fs, dir); err != nil {
-			return out, err
+			return nil, err
 		}
 	}
 	if st.Format == 0 {
-		if err := a.recover(ctx, &st); err != nil {
-			return out, err
+		if err := a.recover(ctx, v, &st, now); err != nil {
+			return nil, err
 		}
 	}
-	out.Previous = st.Live
-	rel := release.Release
+	return &st, nil
+}
+
+// syncing is one sync under the lock.
+type syncing struct {
+	a      *Agent
+	v      *verify.Verifier
+	st     *state
+	store  oras.Store
+	source oras.Ref
+	open   func(context.Context, oras.Ref) (oras.Store, error)
+	now    time.Time
+	policy string
+	out    *Synced
+}
+
+// find settles which release is meant, and installs it.
+func (s *syncing) find(ctx context.Context, ref oras.Ref) error {
+	if s.v.Policy().Channel == nil {
+		d, err := s.store.Resolve(ctx, ref.Name())
+		if err != nil {
+			return err
+		}
+		return s.take(ctx, d.Digest, nil)
+	}
+	if ref.Tag != "" || !ref.Digest.IsZero() {
+		return fmt.Errorf("%s: the policy names channel %s, which says what to install: leave out the tag and the digest", ref, s.v.Policy().Channel.Name)
+	}
+	channel, err := s.a.accept(ctx, s.store, s.v, s.st, s.now)
+	s.out.Channel = channel
+	if err != nil {
+		return err
+	}
+	err = s.take(ctx, channel.Manifest, channel)
+	if r := revocation(channel, s.st.Live); r != nil && r.Binding {
+		return errors.Join(err, s.fallBack(ctx, channel))
+	}
+	return err
+}
+
+// revocation returns what the channel knows of the revocation of d, or nil.
+func revocation(c *verify.ChannelVerdict, d canon.Digest) *verify.Revoked {
+	if c == nil || d.IsZero() {
+		return nil
+	}
+	return c.Revocation(d)
+}
+
+// take makes the release with digest d live, if all allow it.
+func (s *syncing) take(ctx context.Context, d canon.Digest, channel *verify.ChannelVerdict) error {
+	s.out.Release = d
+	if p := s.st.Pinned; !p.IsZero() && p != d {
+		s.out.Pinned = p // an operator decided to stay with it
+		return nil
+	}
+	if d == s.st.Live {
+		if done, err := s.stillGood(ctx, channel); done || err != nil {
+			return err
+		}
+	}
+	verdict, release, err := s.v.Release(ctx, s.store, d, s.now, verify.Options{Channel: channel, Open: s.open})
+	if err != nil {
+		return err
+	}
+	s.out.Verdict, s.out.Product, s.out.Number = verdict, verdict.Product, verdict.Number
+	if release == nil {
+		return refusal(verdict)
+	}
+	// What cannot be loaded must not be installed.
+	if _, err := NewScorer(release); err != nil {
+		return err
+	}
+	rel, st := release.Release, s.st
 	switch {
-	case st.Product != "" && st.Product != rel.Product:
-		return out, fmt.Errorf("%w: this state directory holds product %q, the release is of %q: use another --state", ErrRefused, st.Product, rel.Product)
+	case channel != nil && rel.Number != channel.Release:
+		return fmt.Errorf("%w: release %s: %s (the channel calls it release %d, release.json says %d)", ErrRefused, d, verify.CheckCurrent, channel.Release, rel.Number)
+	case channel != nil: // which has its own rules against going back
 	case rel.Number < st.Highest:
-		return out, fmt.Errorf("%w: rollback: release number %d, but %d was accepted before", ErrRefused, rel.Number, st.Highest)
-	case rel.Number == st.Highest && st.Newest != d.Digest:
-		return out, fmt.Errorf("%w: another release with number %d was accepted before: %s", ErrRefused, rel.Number, st.Newest)
+		return fmt.Errorf("%w: rollback: release number %d, but %d was accepted before", ErrRefused, rel.Number, st.Highest)
+	case rel.Number == st.Highest && st.Newest != d:
+		return fmt.Errorf("%w: another release with number %d was accepted before: %s", ErrRefused, rel.Number, st.Newest)
 	}
-	if err := a.install(ctx, release, bundle, verdict, v); err != nil {
-		return out, err
-	}
-	at := ref.Place()
-	at.Digest = d.Digest
-	next := state{
-		Product: rel.Product, Live: d.Digest, Number: rel.Number, Previous: st.Live,
-		Highest: rel.Number, Newest: d.Digest, Policy: policy, Source: at.String(),
-	}
-	if st.Live == d.Digest {
-		next.Previous = st.Previous
-	}
-	if err := a.writeState(next); err != nil && !errors.Is(err, durable.ErrNotDurable) {
-		return out, err
-	}
-	out.Installed = st.Live != d.Digest
-	return out, a.prune(next)
-}
-
-// recover fills an empty state from the slots: without a state file the
-// highest number installed is still the highest ever accepted as far as is
-// known, and nothing is live.
-func (a *Agent) recover(ctx context.Context, st *state) error {
-	entries, err := a.fs.ReadDir(filepath.Join(a.dir, "releases"))
-	if err != nil {
+	if err := s.a.install(ctx, release, verdict, s.v, channel, s.now); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		d, err := canon.ParseDigest("sha256:" + e.Name())
-		if err != nil || !e.IsDir() {
-			continue
-		}
-		release, err := a.pullSlot(ctx, d)
-		if errors.Is(err, ErrCorrupt) {
-			continue // it was never the word on anything
-		}
-		if err != nil {
-			return err // a release that cannot be looked at must not open the way for older ones
-		}
-		if n := release.Release.Number; n > st.Highest {
-			st.Highest, st.Newest, st.Product = n, d, release.Release.Product
-		}
+	next := *st
+	next.Product, next.Live, next.Number, next.Policy = rel.Product, d, rel.Number, s.policy
+	next.Highest, next.Newest = rel.Number, d
+	s.source.Digest = d
+	next.Source = s.source.String()
+	if st.Live != d {
+		next.Previous = st.Live
 	}
+	if err := s.a.keep(st, next); err != nil {
+		return err
+	}
+	s.out.Installed = s.out.Previous != d
 	return nil
 }
 
-// pullSlot reads the release in a slot, unjudged; ErrCorrupt when it is damaged.
-func (a *Agent) pullSlot(ctx context.Context, d canon.Digest) (*oras.Artifact, error) {
-	store, err := oras.Open(ctx, oras.Ref{Layout: a.slot(d)}, oras.Options{})
-	if err != nil {
-		return nil, damage(err)
-	}
-	release, err := oras.Pull(ctx, store, d)
-	if err != nil {
-		return nil, damage(err)
-	}
-	return release, nil
-}
-
-// findBundle returns the bundle with digest want about the manifest subject.
-func findBundle(ctx context.Context, store oras.Store, subject, want canon.Digest) ([]byte, error) {
-	list, err := oras.Bundles(ctx, store, subject, oras.ProvenanceTag(subject))
-	if err != nil {
-		return nil, err
-	}
-	for _, b := range list.Bundles {
-		if canon.Sum(b.Data) == want {
-			return b.Data, nil
-		}
-	}
-	return nil, fmt.Errorf("%s: bundle %s %w any more: try again", store, want, oras.ErrNotFound)
-}
-
-// install puts the release and the bundle it was believed for into its slot
-// and judges what is then on the disk. A slot that is there and good is kept;
-// one that lacks only the bundle gets it; a damaged one is made anew.
-func (a *Agent) install(ctx context.Context, release *oras.Artifact, bundle []byte, verdict *verify.Verdict, v *verify.Verifier) error {
-	d := release.Digest
-	slot := a.slot(d)
-	fill := func(dir string) error {
-		store, err := oras.Open(ctx, oras.Ref{Layout: dir}, oras.Options{Write: true})
-		if err != nil {
-			return err
-		}
-		if err := oras.Push(ctx, store, release); err != nil {
-			return err
-		}
-		_, err = oras.AttachBundle(ctx, store, release.Descriptor(), bundle, verify.PredicateProvenance, oras.ProvenanceTag(d), time.Time{})
-		return err
-	}
-	there, _, err := a.judge(ctx, d, v)
+// stillGood looks at the live release, which is the one that is asked for. It
+// reports whether there is nothing to fetch.
+func (s *syncing) stillGood(ctx context.Context, channel *verify.ChannelVerdict) (done bool, err error) {
+	j, err := s.a.judge(ctx, s.st.Live, s.v, channel, s.now)
 	switch {
-	case err == nil && there.Pass():
-	case err == nil:
-		if err := fill(slot); err != nil {
-			return err
-		}
-	case !errors.Is(err, ErrCorrupt):
-		return err
-	default:
-		if err := a.fs.RemoveAll(slot); err != nil {
-			return err
-		}
-		stage, err := durable.Stage(a.fs, slot)
-		if err != nil {
-			return err
-		}
-		defer stage.Discard()
-		if err := fill(stage.Path()); err != nil {
-			return err
-		}
-		if err := stage.Commit(); err != nil && !errors.Is(err, durable.ErrNotDurable) {
-			return err
-		}
+	case errors.Is(err, ErrCorrupt):
+		return false, nil // it is fetched again
+	case err != nil:
+		return false, err
+	case j.release == nil && j.state == StateRevoked:
+		s.out.Verdict, s.out.Product, s.out.Number = j.verdict, j.verdict.Product, j.verdict.Number
+		return true, refusal(j.verdict)
+	case j.release == nil:
+		return false, nil // the store may have the statements that are lacking
 	}
-	if again, _, err := a.judge(ctx, d, v); err != nil {
-		return err
-	} else if !again.Pass() {
-		return fmt.Errorf("%s: %w: what was written does not verify", slot, ErrCorrupt)
+	s.out.Verdict, s.out.Product, s.out.Number = j.verdict, j.verdict.Product, j.verdict.Number
+	next := *s.st
+	next.Policy = s.policy
+	if err := s.a.keep(s.st, next); err != nil {
+		return true, err
 	}
-	text, err := verdict.Encode()
-	if err != nil {
-		return err
+	if j.state == StateStale {
+		return true, fmt.Errorf("%w: release %s stays in use: %s: %s", ErrStale, s.st.Live, verify.ChannelExpiry, j.reason)
 	}
-	if err := durable.WriteFile(a.fs, slot+".json", text, 0o600); err != nil && !errors.Is(err, durable.ErrNotDurable) {
-		return err
-	}
-	return nil
+	return true, nil
 }
 
-// prune removes all slots but the live and the previous one. Only what looks
-// like a slot is touched.
-func (a *Agent) prune(st state) error {
-	dir := filepath.Join(a.dir, "releases")
-	entries, err := a.fs.ReadDir(dir)
-	if err != nil {
+// fallBack makes the previous release live in the place of one that was
+// revoked, if the policy allows it. Otherwise the revoked one stays where it is,
+// and is not used.
+func (s *syncing) fallBack(ctx context.Context, channel *verify.ChannelVerdict) error {
+	if s.st.Previous.IsZero() {
+		return nil
+	}
+	j, err := s.a.judge(ctx, s.st.Previous, s.v, channel, s.now)
+	switch {
+	case errors.Is(err, ErrCorrupt), err == nil && j.release == nil:
+		return nil
+	case err != nil:
 		return err
 	}
-	for _, e := range entries {
-		name := e.Name()
-		hex := name
-		if ext := filepath.Ext(name); ext == ".json" {
-			hex = name[:len(name)-len(ext)]
-		}
-		d, err := canon.ParseDigest("sha256:" + hex)
-		if err != nil || d == st.Live || d == st.Previous {
-			continue
-		}
-		if err := a.fs.RemoveAll(filepath.Join(dir, name)); err != nil {
-			return err
-		}
+	next := *s.st
+	next.Live, next.Number, next.Previous, next.Pinned = s.st.Previous, j.release.Release.Number, canon.Digest{}, canon.Digest{}
+	if err := s.a.keep(s.st, next); err != nil {
+		return err
 	}
+	s.out.Installed, s.out.Fallback = true, true
 	return nil
 }

@@ -6,9 +6,9 @@
 // every later command judges what is installed again, by the policy of that
 // moment. 'bhagent help' lists the commands.
 //
-// Exit codes: 0 yes, 1 could not do it (score: a row was bad), 2 usage, 3
-// refused by the policy, rollback, or nothing verified is installed, 5 corrupt
-// local state.
+// Exit codes: 0 yes, 1 could not do it (score: a row was bad; sync, status:
+// stale), 2 usage, 3 refused by the policy or the channel, rollback, or nothing
+// verified is installed, 5 corrupt local state.
 package main
 
 import (
@@ -17,11 +17,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
@@ -32,7 +34,7 @@ func main() { app.Main() }
 var app = cli.App{
 	Name:     "bhagent",
 	Short:    "install verified models of battle-hardened-ai and score records with them",
-	Commands: []cli.Command{syncCommand, statusCommand, scoreCommand, runCommand, cli.VersionCommand("bhagent")},
+	Commands: []cli.Command{syncCommand, statusCommand, scoreCommand, runCommand, rollbackCommand, pinCommand, cli.VersionCommand("bhagent")},
 	Code:     exitCode,
 }
 
@@ -57,28 +59,29 @@ func stateFlag(fs *pflag.FlagSet) *string {
 	return fs.String("state", dir, "`DIR`: where verified releases are kept")
 }
 
-// loadPolicy returns the verifier of a policy file, or nil for none.
-func loadPolicy(path string) (*verify.Verifier, error) {
-	if path == "" {
-		return nil, nil
-	}
-	p, err := verify.LoadPolicy(path)
-	if err != nil {
-		return nil, err
-	}
-	return verify.New(p)
+// policyFlag declares --policy of the commands that need none.
+func policyFlag(fs *pflag.FlagSet) *string {
+	return fs.String("policy", "", "`FILE`: a policy to judge by (default: the one that sync was given)")
 }
 
 var syncCommand = cli.Command{
 	Name:  "sync",
-	Short: "pull a release, verify it, and make it live",
+	Short: "find the release to use, verify it, and make it live",
 	Long: `
-Resolves --from once, pulls that digest, judges it by the policy and installs
-it if the policy allows it and its release number is not lower than any that
-was accepted before. Otherwise nothing changes and the live release stays.
+Judges the release by the policy and installs it if the policy allows it.
+Otherwise nothing changes and the live release stays.
+
+With a policy that names a channel, the release is the one that the channel
+names, and what the channel says may not go back behind what was accepted
+before. A release that a revoker of the policy withdrew goes out of use, and
+the previous one comes back if the policy allows it. Without a channel it is the
+release that --from names, and its number may not be lower than any accepted.
 
 --from takes a directory, oci-layout:DIR[:TAG|@DIGEST] or
-HOST/NAME[:TAG|@DIGEST].`,
+HOST/NAME[:TAG|@DIGEST]; tag and digest only without a channel.
+
+Exit code 1 also means stale: the channel is the one that was known, and has
+expired; the live release stays in use, and nobody says that it is current.`,
 	Example: `
 bhagent sync --from dist --policy policy.yaml
 bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy.yaml --state /var/lib/bhagent`,
@@ -102,12 +105,16 @@ bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy
 			if err != nil {
 				return cli.Usagef("%w", err)
 			}
-			v, err := loadPolicy(*policy)
+			a := agent.Open(*state)
+			v, err := a.Verifier(ctx, *policy, false)
 			if err != nil {
 				return err
 			}
+			if ch := v.Policy().Channel; ch != nil && (ref.Tag != "" || !ref.Digest.IsZero()) {
+				return cli.Usagef("--from %s: the policy names channel %s, which says what to install: leave out the tag and the digest", *from, ch.Name)
+			}
 			opt := oras.Options{PlainHTTP: *plain, Anonymous: *anonymous, UserAgent: "bhagent/" + cli.ReadBuild().Version}
-			s, err := agent.Open(*state).Sync(ctx, ref, opt, v, *policy)
+			s, err := a.Sync(ctx, ref, opt, v, *policy, time.Now())
 			if s == nil {
 				return err
 			}
@@ -121,14 +128,27 @@ bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy
 			if err != nil {
 				w = c.Stderr
 			}
-			if werr := s.Verdict.WriteText(w, c.Color(w)); err == nil {
-				err = werr
+			if s.Channel != nil {
+				if werr := s.Channel.WriteText(w, c.Color(w)); err == nil {
+					err = werr
+				}
 			}
-			if err != nil {
-				return err
+			if s.Verdict != nil {
+				if werr := s.Verdict.WriteText(w, c.Color(w)); err == nil {
+					err = werr
+				}
 			}
 			what := "already live"
-			if s.Installed {
+			switch {
+			case s.Fallback:
+				fmt.Fprintf(w, "live again: release %s, since %s was revoked\n", s.Live, s.Previous)
+				return err
+			case err != nil:
+				return err
+			case !s.Pinned.IsZero():
+				_, err = fmt.Fprintf(w, "pinned: release %s stays; %s is what there is\n", s.Pinned, s.Release)
+				return err
+			case s.Installed:
 				what = "installed"
 			}
 			_, err = fmt.Fprintf(w, "%s: %s release %d, %s\n", what, verify.Printable(s.Product), s.Number, s.Release)
@@ -142,23 +162,31 @@ var statusCommand = cli.Command{
 	Short: "show what is live and judge it again",
 	Long: `
 Judges the installed release by the policy that sync was given, or by
---policy. Exit code 0 means that it would be loaded now.`,
+--policy, and by the newest channel statement that was accepted.
+
+States: current; stale (the channel has expired, or the clock is wrong);
+behind (the channel names another release, which is not installed); pinned (so
+too, by a decision); revoked and refused (not in use).
+
+Exit codes: 0 current or pinned, 1 stale or behind (in use, and nobody says
+that it is current), 3 not in use.`,
 	Example: `
 bhagent status
 bhagent status --state /var/lib/bhagent --format json`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		state := stateFlag(fs)
-		policy := fs.String("policy", "", "`FILE`: a policy to judge by (default: the one that sync was given)")
+		policy := policyFlag(fs)
 		cli.Format(fs)
 		return func(ctx context.Context, c *cli.Call, args []string) error {
 			if len(args) > 0 {
 				return cli.Usagef("status takes no arguments")
 			}
-			v, err := loadPolicy(*policy)
+			a := agent.Open(*state)
+			v, err := a.Verifier(ctx, *policy, true)
 			if err != nil {
 				return err
 			}
-			in, err := agent.Open(*state).Status(ctx, v)
+			in, err := a.Status(ctx, v, time.Now())
 			if err != nil {
 				return err
 			}
@@ -166,19 +194,119 @@ bhagent status --state /var/lib/bhagent --format json`,
 				if err := c.WriteJSON(in); err != nil {
 					return err
 				}
-			} else {
-				if err := in.Verdict.WriteText(c.Stdout, c.Color(c.Stdout)); err != nil {
-					return err
-				}
-				fmt.Fprintf(c.Stdout, "source    %s\npolicy    %s\nhighest   %d\n", verify.Printable(in.Source), verify.Printable(in.Policy), in.Highest)
-				if !in.Previous.IsZero() {
-					fmt.Fprintf(c.Stdout, "previous  %s\n", in.Previous)
-				}
+			} else if err := writeStatus(c, in); err != nil {
+				return err
 			}
-			if !in.Verdict.Pass() {
+			switch {
+			case !in.Loadable():
 				return cli.Exit(cli.Refused, nil)
+			case in.State == agent.StateStale, in.State == agent.StateBehind:
+				return cli.Exit(cli.Failed, nil)
 			}
 			return nil
+		}
+	},
+}
+
+func writeStatus(c *cli.Call, in *agent.Installed) error {
+	w := c.Stdout
+	if ch := in.Verdict.Channel; ch != nil {
+		if err := ch.WriteText(w, c.Color(w)); err != nil {
+			return err
+		}
+	}
+	if err := in.Verdict.WriteText(w, c.Color(w)); err != nil {
+		return err
+	}
+	state := string(in.State)
+	if in.Reason != "" {
+		state += ": " + verify.Printable(in.Reason)
+	}
+	fmt.Fprintf(w, "state     %s\nsource    %s\npolicy    %s\nhighest   %d\n", state, verify.Printable(in.Source), verify.Printable(in.Policy), in.Highest)
+	if !in.Previous.IsZero() {
+		fmt.Fprintf(w, "previous  %s\n", in.Previous)
+	}
+	for _, d := range in.Decisions {
+		fmt.Fprintf(w, "decided   %s %s %s %s\n", verify.FormatTime(d.Time), d.What, d.Release, verify.Printable(d.Reason))
+	}
+	return nil
+}
+
+var rollbackCommand = cli.Command{
+	Name:  "rollback",
+	Short: "make the release before live again, and stay with it",
+	Long: `
+A decision against what the channel names, for when a release does harm that
+its signatures do not show. It is written down with its time and reason, and
+holds until 'bhagent pin --off'. The policy must allow the release now, and
+nobody may have revoked it.`,
+	Example: `
+bhagent rollback --to sha256:… --reason "flags every health check"`,
+	Setup: func(fs *pflag.FlagSet) runFunc {
+		state := stateFlag(fs)
+		policy := policyFlag(fs)
+		to := fs.String("to", "", "`DIGEST` of the release, as status names it (required)")
+		reason := fs.String("reason", "", "`TEXT` to keep with the decision (required)")
+		return func(ctx context.Context, c *cli.Call, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("rollback takes no arguments")
+			}
+			d, err := canon.ParseDigest(*to)
+			if err != nil {
+				return cli.Usagef("--to: %w", err)
+			}
+			if *reason == "" {
+				return cli.Usagef("--reason is missing: say why, for those who look at it later")
+			}
+			a := agent.Open(*state)
+			v, err := a.Verifier(ctx, *policy, true)
+			if err != nil {
+				return err
+			}
+			if err := a.Rollback(ctx, d, v, *reason, time.Now()); err != nil {
+				return err
+			}
+			c.Log.Warn("rolled back by decision", "release", d, "reason", *reason)
+			_, err = fmt.Fprintf(c.Stdout, "live and pinned: %s\n", d)
+			return err
+		}
+	},
+}
+
+var pinCommand = cli.Command{
+	Name:  "pin",
+	Short: "stay with the live release, or not any more",
+	Long: `
+While a release is pinned, sync reads the channel and obeys revocations, and
+installs nothing. The decision is written down with its time and reason.`,
+	Example: `
+bhagent pin --reason "freeze until Monday"
+bhagent pin --off`,
+	Setup: func(fs *pflag.FlagSet) runFunc {
+		state := stateFlag(fs)
+		policy := policyFlag(fs)
+		off := fs.Bool("off", false, "let newer releases in again")
+		reason := fs.String("reason", "", "`TEXT` to keep with the decision")
+		return func(ctx context.Context, c *cli.Call, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("pin takes no arguments")
+			}
+			a := agent.Open(*state)
+			v, err := a.Verifier(ctx, *policy, true)
+			if err != nil {
+				return err
+			}
+			d, err := a.Pin(ctx, v, *off, *reason, time.Now())
+			if err != nil {
+				return err
+			}
+			what := "pinned"
+			if *off {
+				what = "not pinned"
+			}
+			c.Log.Warn(what+" by decision", "release", d, "reason", *reason)
+			_, err = fmt.Fprintf(c.Stdout, "%s: %s\n", what, d)
+			return err
 		}
 	},
 }
@@ -217,7 +345,7 @@ bhagent score --format access < /var/log/nginx/access.log
 bhagent score --format sshd --year 2026 < /var/log/auth.log`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		state := stateFlag(fs)
-		policy := fs.String("policy", "", "`FILE`: a policy to judge by (default: the one that sync was given)")
+		policy := policyFlag(fs)
 		input := fs.String("format", "json", "`FORMAT` of the input: "+formatNames)
 		site := fs.String("site", "", "`NAME`: site that the records are from")
 		year := fs.Int("year", 0, "`YYYY`: year of syslog times, which carry none (default: such rows are undated)")
@@ -229,11 +357,12 @@ bhagent score --format sshd --year 2026 < /var/log/auth.log`,
 			if !ok {
 				return cli.Usagef("--format %q: want %s", *input, formatNames)
 			}
-			v, err := loadPolicy(*policy)
+			a := agent.Open(*state)
+			v, err := a.Verifier(ctx, *policy, true)
 			if err != nil {
 				return err
 			}
-			s, err := agent.Open(*state).Load(ctx, v)
+			s, err := a.Load(ctx, v, time.Now())
 			if err != nil {
 				return err
 			}

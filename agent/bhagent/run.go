@@ -27,6 +27,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/agent/server"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 // settings are what run can be told, by flags and by the file of --config.
@@ -236,7 +237,7 @@ func (s *settings) run(ctx context.Context, log *slog.Logger) error {
 		}
 		opt.From = append(opt.From, ref)
 	}
-	if _, err := loadPolicy(s.policy); err != nil { // at the start it is better said than served
+	if _, err := verify.LoadPolicy(s.policy); err != nil { // at the start it is better said than served
 		return err
 	}
 	if s.tokenFile != "" {

@@ -19,18 +19,19 @@ type loaded struct {
 
 // Status is what a server has loaded and why, or why not.
 type Status struct {
-	State    agent.State  `json:"state"`
-	Reason   string       `json:"reason"`            // why State is not current; "" else
-	Loaded   bool         `json:"loaded"`            // records can be scored
-	Since    time.Time    `json:"since,omitzero"`    // when it was loaded
-	Checked  time.Time    `json:"checked,omitzero"`  // when it was judged last
-	LastSync *Report      `json:"last_sync"`         // null before the first
-	Release  *Release     `json:"release"`           // null when nothing is installed
-	Verdict  any          `json:"verdict"`           // of what is installed, judged at Checked; null when nothing is
-	Previous canon.Digest `json:"previous"`          // installed before; "" for none
-	Source   string       `json:"source"`            // where the installed release came from
-	Policy   canon.Digest `json:"policy"`            // SHA-256 of the policy's text
-	Channel  any          `json:"channel,omitempty"` // the newest channel statement that was accepted
+	State    agent.State     `json:"state"`
+	Reason   string          `json:"reason"`           // why State is not current; "" else
+	Loaded   bool            `json:"loaded"`           // records can be scored
+	Since    time.Time       `json:"since,omitzero"`   // when it was loaded
+	Checked  time.Time       `json:"checked,omitzero"` // when it was judged last
+	LastSync *Report         `json:"last_sync"`        // null before the first
+	Release  *Release        `json:"release"`          // null when nothing is installed
+	Verdict  *verify.Verdict `json:"verdict"`          // of what is installed, judged at Checked; null when nothing is
+	Previous canon.Digest    `json:"previous"`         // installed before; "" for none
+	Source   string          `json:"source"`           // where the installed release came from
+	Policy   canon.Digest    `json:"policy"`           // SHA-256 of the policy's text
+
+	Decisions []agent.Decision `json:"decisions"` // of operators, the newest last
 }
 
 // load replaces what is loaded by next, or by nothing.
@@ -52,15 +53,6 @@ func (s *Server) load(next *agent.Scorer, now time.Time) {
 	}
 	s.live.Store(l)
 	s.opt.Log.Info("loaded", "product", next.Release().Release.Product, "release", next.Release().Release.Number, "digest", next.Release().Digest)
-}
-
-// policy reads the policy file.
-func (s *Server) policy() (*verify.Verifier, error) {
-	p, err := verify.LoadPolicy(s.opt.Policy)
-	if err != nil {
-		return nil, err
-	}
-	return verify.New(p)
 }
 
 // reload judges what is installed by the policy of this moment, and loads or
@@ -107,17 +99,20 @@ func (s *Server) reload(ctx context.Context, report *Report) {
 // judge fills st with what is installed, and returns a Scorer of it if it may
 // be used.
 func (s *Server) judge(ctx context.Context, st *Status) (*agent.Scorer, error) {
-	v, err := s.policy()
+	v, err := s.opt.Agent.Verifier(ctx, s.opt.Policy, true)
 	if err != nil {
 		return nil, err
 	}
 	st.Policy = v.Policy().Digest
-	in, err := s.opt.Agent.Status(ctx, v)
+	in, err := s.opt.Agent.Status(ctx, v, st.Checked)
 	if err != nil {
 		return nil, err
 	}
-	st.State = agent.StateCurrent
-	st.Verdict, st.Previous, st.Source = in.Verdict, in.Previous, in.Source
+	st.State, st.Reason = in.State, in.Reason
+	st.Verdict, st.Previous, st.Source, st.Decisions = in.Verdict, in.Previous, in.Source, in.Decisions
+	if !in.Loadable() {
+		return nil, nil
+	}
 	scorer, err := in.Scorer()
 	if err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ type metrics struct {
 }
 
 // states are all that the gauge of the state may name.
-var states = []agent.State{agent.StateCurrent, agent.StateStale, agent.StateRevoked, agent.StateOffline, agent.StateRefused, agent.StateNone}
+var states = []agent.State{agent.StateCurrent, agent.StateStale, agent.StateBehind, agent.StatePinned, agent.StateOffline, agent.StateRevoked, agent.StateRefused, agent.StateNone}
 
 func newMetrics() *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {

@@ -569,11 +569,11 @@ func TestNoRequestFailsOrMixesReleases(t *testing.T) {
 	for n := range scorers {
 		s.offer(n + 1)
 		s.must(ResultInstalled)
-		v, err := s.Server.policy()
+		v, err := s.opt.Agent.Verifier(ctx, s.policy, true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if scorers[n], err = s.opt.Agent.Load(ctx, v); err != nil {
+		if scorers[n], err = s.opt.Agent.Load(ctx, v, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		want[n] = s.do("POST", "/v1/score", "application/x-ndjson", strings.Repeat(attack+"\n", 20)).Body.String()

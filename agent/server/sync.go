@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
@@ -18,6 +19,7 @@ const (
 	ResultInstalled   = "installed"   // another release is live now
 	ResultCurrent     = "current"     // what is live is what there is
 	ResultRefused     = "refused"     // what there is may not be installed
+	ResultStale       = "stale"       // what is live is what the channel names, but the channel has expired
 	ResultUnreachable = "unreachable" // no mirror answered
 	ResultFailed      = "failed"      // something else went wrong here
 )
@@ -90,14 +92,17 @@ func (s *Server) sync(ctx context.Context) *Report {
 func (s *Server) syncFrom(ctx context.Context, from oras.Ref, report *Report) {
 	report.Source = from.String()
 	report.Result, report.Detail, report.Checks = ResultFailed, "", nil
-	v, err := s.policy()
+	v, err := s.opt.Agent.Verifier(ctx, s.opt.Policy, false)
 	if err == nil {
 		var got *agent.Synced
-		got, err = s.opt.Agent.Sync(ctx, from, s.opt.Store, v, s.opt.Policy)
+		got, err = s.opt.Agent.Sync(ctx, from, s.opt.Store, v, s.opt.Policy, s.opt.Now())
 		if got != nil {
 			report.Release, report.Number = got.Release, got.Number
+			if got.Channel != nil {
+				report.Checks = got.Channel.Checks
+			}
 			if got.Verdict != nil {
-				report.Checks = got.Verdict.Checks
+				report.Checks = slices.Concat(report.Checks, got.Verdict.Checks)
 			}
 			report.Result = ResultCurrent
 			if got.Installed {
@@ -112,6 +117,8 @@ func (s *Server) syncFrom(ctx context.Context, from oras.Ref, report *Report) {
 		report.Result = ResultUnreachable
 	case errors.Is(err, agent.ErrRefused), errors.Is(err, oras.ErrInvalid):
 		report.Result = ResultRefused
+	case errors.Is(err, agent.ErrStale):
+		report.Result = ResultStale
 	default:
 		report.Result = ResultFailed
 	}
@@ -175,7 +182,7 @@ func (s *Server) syncNow(w http.ResponseWriter, r *http.Request) {
 	case report.Success:
 		answer(w, report)
 		return
-	case report.Result == ResultRefused:
+	case report.Result == ResultRefused, report.Result == ResultStale:
 		status = http.StatusConflict
 	case report.Result == ResultUnreachable:
 		status = http.StatusBadGateway

@@ -66,7 +66,7 @@ func TestAgentInstallsOnlyWhatThePolicyAllows(t *testing.T) {
 	// A changed layer.
 	u.copyLayout("dist", "changed")
 	u.damage("changed", u.blob("dist", "ip_reputation.onnx"))
-	u.fails(3, "release.files", "bhagent", sync("changed")...)
+	u.fails(3, "release.files", "bhagent", "sync", "--state", "fresh", "--policy", "policy.yaml", "--from", "changed")
 
 	// An added layer: another manifest, so another digest, in the same place.
 	u.copyLayout("dist", "added")
