@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -42,27 +43,29 @@ func LoadTrustedRoot(ctx context.Context, p Policy, cache string, offline bool) 
 		return Policy{}, fmt.Errorf("tuf: %w", err)
 	}
 	id := canon.Sum(append([]byte(p.TUF.URL+"\n"), p.TUF.Root...))
-	kept := filepath.Join(cache, "kept-"+id.Hex()[:32]+".json")
+	path := filepath.Join(cache, "tuf-"+id.Hex()[:32]+".json")
+	old, lost := readKept(path)
+	from := &download{ctx: ctx, base: strings.TrimSuffix(p.TUF.URL, "/") + "/"}
 	why := "offline"
 	if !offline {
-		net := &download{ctx: ctx, base: strings.TrimSuffix(p.TUF.URL, "/") + "/", client: tufClient(), files: map[string][]byte{}}
-		text, err := fetchRoot(p.TUF, cache, net)
+		from.client, from.files = tufClient(), map[string][]byte{}
+		text, local, err := fetchRoot(p.TUF, cache, from, old.Local)
 		switch {
 		case err == nil:
 			p.TrustedRoot = text
-			return p, keep(kept, net.files)
+			return p, kept{from.files, local}.write(path)
 		case ctx.Err() != nil:
 			return Policy{}, ctx.Err()
-		case net.unreachable == nil:
+		case from.unreachable == nil:
 			return Policy{}, fmt.Errorf("tuf: %s: %w", p.TUF.URL, err)
 		}
-		why = Printable(net.unreachable.Error())
+		why = Printable(from.unreachable.Error())
 	}
-	files, err := readKept(kept)
-	if err != nil {
-		return Policy{}, fmt.Errorf("tuf: %s (%s): %w", p.TUF.URL, why, err)
+	if lost != nil {
+		return Policy{}, fmt.Errorf("tuf: %s (%s): %w", p.TUF.URL, why, lost)
 	}
-	text, err := fetchRoot(p.TUF, cache, &download{ctx: ctx, base: strings.TrimSuffix(p.TUF.URL, "/") + "/", files: files})
+	from.client, from.files = nil, old.Downloaded
+	text, _, err := fetchRoot(p.TUF, cache, from, old.Local)
 	if err != nil {
 		return Policy{}, fmt.Errorf("tuf: %s (%s); what was kept of it cannot be used any more: %w", p.TUF.URL, why, err)
 	}
@@ -70,32 +73,52 @@ func LoadTrustedRoot(ctx context.Context, p Policy, cache string, offline bool) 
 	return p, nil
 }
 
-// fetchRoot runs the whole TUF client workflow. It never panics.
-func fetchRoot(t *TUF, cache string, from *download) (text []byte, err error) {
+// fetchRoot runs the whole TUF client workflow, and never panics. local is what
+// the client of a run before had in its folder, which keeps it from going back;
+// what it has after this one is returned. The client works in a folder that is
+// thrown away: a run that fails must leave no trace.
+func fetchRoot(t *TUF, cache string, from *download, local map[string][]byte) (text []byte, after map[string][]byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			text, err = nil, fmt.Errorf("metadata: %v", r)
+			text, after, err = nil, nil, fmt.Errorf("metadata: %v", r)
 		}
 	}()
-	client, err := tuf.New(&tuf.Options{Root: t.Root, CachePath: filepath.Join(cache, "tuf"), RepositoryBaseURL: t.URL, Fetcher: from, CacheValidity: tuf.NoCache})
+	tmp, err := os.MkdirTemp(cache, "tuf-run-*")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	// Downloaded anew: a file in the cache would be checked, but then not kept.
-	if err := os.RemoveAll(filepath.Join(cache, "tuf", tuf.URLToPath(t.URL), "targets")); err != nil {
-		return nil, err
+	defer os.RemoveAll(tmp)
+	dir := filepath.Join(tmp, tuf.URLToPath(t.URL))
+	if err := os.MkdirAll(filepath.Join(dir, "targets"), 0o700); err != nil {
+		return nil, nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(cache, "tuf", tuf.URLToPath(t.URL), "targets"), 0o700); err != nil {
-		return nil, err
+	for name, b := range local {
+		if !filepath.IsLocal(name) {
+			return nil, nil, fmt.Errorf("file name %q", Printable(name))
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(name)), b, 0o600); err != nil {
+			return nil, nil, err
+		}
 	}
-	text, err = client.GetTarget(trustedRootTarget)
+	client, err := tuf.New(&tuf.Options{Root: t.Root, CachePath: tmp, RepositoryBaseURL: t.URL, Fetcher: from, CacheValidity: tuf.NoCache})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if text, err = client.GetTarget(trustedRootTarget); err != nil {
+		return nil, nil, err
 	}
 	if len(text) > maxRootFile {
-		return nil, fmt.Errorf("%s: %w: limit %d bytes", trustedRootTarget, canon.ErrTooLarge, maxRootFile)
+		return nil, nil, fmt.Errorf("%s: %w: limit %d bytes", trustedRootTarget, canon.ErrTooLarge, maxRootFile)
 	}
-	return text, nil
+	after = map[string][]byte{}
+	err = fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		after[name], err = readFile(filepath.Join(dir, filepath.FromSlash(name)), maxRootFile)
+		return err
+	})
+	return text, after, err
 }
 
 func tufClient() *http.Client {
@@ -169,13 +192,19 @@ func (d *download) DownloadFile(url string, limit int64, _ time.Duration) ([]byt
 	return b, nil
 }
 
-// keep replaces the file of what was downloaded, in one step.
-func keep(path string, files map[string][]byte) error {
-	b, err := json.Marshal(files, json.Deterministic(true))
+// kept is what remains of a run that went well.
+type kept struct {
+	Downloaded map[string][]byte `json:"downloaded"` // by name below the repository's URL
+	Local      map[string][]byte `json:"local"`      // by name in the client's folder
+}
+
+// write replaces the file in one step.
+func (k kept) write(path string) error {
+	b, err := json.Marshal(k, json.Deterministic(true))
 	if err != nil {
 		return fmt.Errorf("tuf: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".kept-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".tuf-*")
 	if err != nil {
 		return fmt.Errorf("tuf: %w", err)
 	}
@@ -193,17 +222,19 @@ func keep(path string, files map[string][]byte) error {
 	return nil
 }
 
-func readKept(path string) (map[string][]byte, error) {
+// readKept reads it. An error says why there is nothing to go on with; a run
+// with a connection makes it anew.
+func readKept(path string) (kept, error) {
 	b, err := readFile(path, maxKept)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, errors.New("nothing was kept of it: run once with a connection")
+	if errors.Is(err, fs.ErrNotExist) {
+		return kept{}, errors.New("nothing was kept of it: run once with a connection")
 	}
 	if err != nil {
-		return nil, err
+		return kept{}, err
 	}
-	var files map[string][]byte
-	if err := json.Unmarshal(b, &files); err != nil {
-		return nil, fmt.Errorf("%s is damaged; run once with a connection", path)
+	var k kept
+	if err := json.Unmarshal(b, &k); err != nil {
+		return kept{}, fmt.Errorf("%s is damaged: run once with a connection", path)
 	}
-	return files, nil
+	return k, nil
 }
