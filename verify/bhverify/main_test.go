@@ -10,9 +10,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,9 @@ import (
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign/signtest"
+	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
@@ -37,14 +42,32 @@ func TestMain(m *testing.M) {
 //	                             number=, product=, dataset=, builder=, about= (number of the release
 //	                             that the statement speaks about), bundle= (write it to this file,
 //	                             not to the store); sets the variables DIGEST and DATASET
+//	keyless ROOT                 start a Sigstore and write its trusted root; from then on signer= may be
+//	                             keyless:SAN, with the issuer https://issuer.example.org
+//	channel DIR [key=value ...]  publish the channel "stable" there; signer=, sequence=, number= and
+//	                             manifest= (of the current release, the last by default), lowest=,
+//	                             expires= (from now), revoke= (a manifest digest) with revoker=
+//	claim DIR signer=NAME        sign the dataset of the last release there
+//	rebuilt DIR signer=NAME      sign a rebuild of the last release; result=, bundle=
 //	sigstore BUNDLE ROOT         write an example bundle of the Sigstore library, and its trusted root
 //	snapshot DIR [key=value ...] build the snapshot of the built-in sample; skip= (leave this many
 //	                             inputs out), layout= (put it there with a release that names it);
 //	                             sets DATASET, ROOT (of records), ROWS, and DIGEST with a layout
 //	damage DIR FILE              change one byte of a file of the last release in DIR
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata") }
+
+// In a network namespace without any interface a program can ask nobody: what
+// --offline promises with a layout directory.
+func TestOfflineScripts(t *testing.T) {
+	if out, err := exec.Command("unshare", "-rn", "true").CombinedOutput(); err != nil {
+		testkit.Missing(t, fmt.Sprintf("no network namespaces here: %v %s", err, out))
+	}
+	runScripts(t, filepath.Join("testdata", "offline"))
+}
+
+func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"public": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -58,6 +81,18 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o644))
 			},
+			"keyless": func(ts *testscript.TestScript, _ bool, args []string) {
+				s := signtest.New(t)
+				b, err := os.ReadFile(s.TrustedRoot)
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
+				services, err := sign.LoadServices(s.SigningConfig, s.TrustedRoot, time.Now())
+				ts.Check(err)
+				instances.Store(ts.Name(), instance{s, services})
+			},
+			"channel":  putChannel,
+			"claim":    putClaim,
+			"rebuilt":  putRebuild,
 			"release":  putRelease,
 			"snapshot": putSnapshot,
 			"damage":   damage,
@@ -131,18 +166,135 @@ func putRelease(ts *testscript.TestScript, _ bool, args []string) {
 		RunDetails: verify.RunDetails{Builder: verify.Builder{ID: set["builder"]}},
 	})
 	ts.Check(err)
-	payload, err := statement.Encode()
-	ts.Check(err)
-	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(verify.PayloadType), verify.PayloadType, len(payload), payload))
-	sig, err := ecdsa.SignASN1(rand.Reader, privateKey(ts, set["signer"]), sum[:])
-	ts.Check(err)
-	bundle := fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{"hint":""}},"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q}]}}`,
-		oras.TypeBundle, base64.StdEncoding.EncodeToString(payload), verify.PayloadType, base64.StdEncoding.EncodeToString(sig))
+	bundle := signBy(ts, set["signer"], statement)
 	if set["bundle"] != "" {
 		ts.Check(os.WriteFile(ts.MkAbs(set["bundle"]), bundle, 0o644))
 		return
 	}
 	_, err = oras.AttachBundle(ctx, store, a.Descriptor(), bundle, verify.PredicateProvenance, oras.ProvenanceTag(a.Digest), time.Time{})
+	ts.Check(err)
+}
+
+// instance is the Sigstore of one script.
+type instance struct {
+	*signtest.Sigstore
+	services *sign.Services
+}
+
+var instances sync.Map // by the script's name
+
+// signBy signs as the named signer, from the formats' specifications, or with
+// a certificate.
+func signBy(ts *testscript.TestScript, name string, statement verify.Statement) []byte {
+	if san, ok := strings.CutPrefix(name, "keyless:"); ok {
+		v, ok := instances.Load(ts.Name())
+		if !ok {
+			ts.Fatalf("keyless: no Sigstore was started")
+		}
+		here := v.(instance)
+		s, err := sign.Keyless(sign.TokenFile(here.TokenFile("https://issuer.example.org", san)), here.services)
+		ts.Check(err)
+		b, err := s.Sign(context.Background(), statement)
+		ts.Check(err)
+		return b
+	}
+	payload, err := statement.Encode()
+	ts.Check(err)
+	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(verify.PayloadType), verify.PayloadType, len(payload), payload))
+	sig, err := ecdsa.SignASN1(rand.Reader, privateKey(ts, name), sum[:])
+	ts.Check(err)
+	return fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{"hint":""}},"dsseEnvelope":{"payload":%q,"payloadType":%q,"signatures":[{"sig":%q}]}}`,
+		oras.TypeBundle, base64.StdEncoding.EncodeToString(payload), verify.PayloadType, base64.StdEncoding.EncodeToString(sig))
+}
+
+// settings are key=value arguments over their defaults.
+func settings(args []string, defaults map[string]string) map[string]string {
+	for _, kv := range args {
+		k, v, _ := strings.Cut(kv, "=")
+		defaults[k] = v
+	}
+	return defaults
+}
+
+func integer(ts *testscript.TestScript, text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	ts.Check(err)
+	return n
+}
+
+func digest(ts *testscript.TestScript, text string) canon.Digest {
+	d, err := canon.ParseDigest(text)
+	ts.Check(err)
+	return d
+}
+
+func layout(ts *testscript.TestScript, dir string) oras.Store {
+	store, err := oras.Open(context.Background(), oras.Ref{Layout: ts.MkAbs(dir)}, oras.Options{Write: true})
+	ts.Check(err)
+	return store
+}
+
+func putChannel(ts *testscript.TestScript, _ bool, args []string) {
+	set := settings(args[1:], map[string]string{
+		"signer": "desk", "sequence": "1", "number": "12", "manifest": ts.Getenv("DIGEST"), "lowest": "1", "expires": "1h", "revoker": "guard", "product": "shop", "epoch": "1",
+	})
+	now := time.Now()
+	life, err := time.ParseDuration(set["expires"])
+	ts.Check(err)
+	c := verify.Channel{
+		Product: set["product"], Channel: "stable", Epoch: integer(ts, set["epoch"]), Sequence: integer(ts, set["sequence"]),
+		Release: integer(ts, set["number"]), Manifest: digest(ts, set["manifest"]), Lowest: integer(ts, set["lowest"]),
+		Issued: verify.FormatTime(now.Add(min(0, life) - time.Minute)), Expires: verify.FormatTime(now.Add(life)),
+	}
+	if set["revoke"] != "" {
+		s, err := verify.NewRevocation(verify.Revocation{Product: "shop", Release: 12, Manifest: digest(ts, set["revoke"]), Reason: "back door", Issued: verify.FormatTime(now)})
+		ts.Check(err)
+		c.Revocations = append(c.Revocations, signBy(ts, set["revoker"], s))
+	}
+	s, err := verify.NewChannel(c)
+	ts.Check(err)
+	_, err = oras.PutChannel(context.Background(), layout(ts, args[0]), "stable", signBy(ts, set["signer"], s))
+	ts.Check(err)
+}
+
+func putClaim(ts *testscript.TestScript, _ bool, args []string) {
+	set := settings(args[1:], map[string]string{"signer": "data"})
+	ctx := context.Background()
+	store := layout(ts, args[0])
+	dataset := digest(ts, ts.Getenv("DATASET"))
+	d, err := store.PutManifest(ctx, fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[]}`,
+		oras.TypeManifest, oras.TypeDataset, canon.Sum([]byte("{}"))))
+	ts.Check(err)
+	ts.Check(store.Tag(ctx, oras.DatasetTag(dataset), d))
+	s, err := verify.NewDatasetClaim("dataset", d.Digest, verify.DatasetClaim{
+		Dataset: dataset, Address: "full", Tables: []verify.TableClaim{{Name: "records", Rows: 3, Root: canon.Sum(nil)}}, Issued: verify.FormatTime(time.Now()),
+	})
+	ts.Check(err)
+	_, err = oras.AttachBundle(ctx, store, d, signBy(ts, set["signer"], s), verify.PredicateDataset, oras.DatasetStatementTag(d.Digest), time.Time{})
+	ts.Check(err)
+}
+
+func putRebuild(ts *testscript.TestScript, _ bool, args []string) {
+	set := settings(args[1:], map[string]string{"signer": "auditor", "result": verify.ResultPass})
+	release, dataset, now := digest(ts, ts.Getenv("DIGEST")), digest(ts, ts.Getenv("DATASET")), verify.FormatTime(time.Now())
+	r := verify.Reproduction{
+		Product: "shop", Release: 12, Result: set["result"], Manifest: release, Obtained: release, Recipe: canon.Sum([]byte(`{"seed":7}`)), Dataset: dataset,
+		Trainer: verify.Trainer{H1: "h1:x="}, Environment: verify.Environment{OS: "linux", Arch: "arm64", Go: "go1.26.8"}, Transcript: canon.Sum(nil), Started: now, Finished: now,
+	}
+	if r.Result == verify.ResultFail {
+		r.Obtained = canon.Sum([]byte("other"))
+	}
+	s, err := verify.NewReproduction(r)
+	ts.Check(err)
+	b := signBy(ts, set["signer"], s)
+	if set["bundle"] != "" {
+		ts.Check(os.WriteFile(ts.MkAbs(set["bundle"]), b, 0o644))
+		return
+	}
+	store := layout(ts, args[0])
+	m, err := store.Resolve(context.Background(), ts.Getenv("DIGEST"))
+	ts.Check(err)
+	_, err = oras.AttachBundle(context.Background(), store, m, b, verify.PredicateReproduction, "", time.Time{})
 	ts.Check(err)
 }
 
