@@ -45,7 +45,10 @@ func AttachBundle(ctx context.Context, s Store, subject Descriptor, bundle []byt
 	if err != nil || tag == "" {
 		return d, err
 	}
-	return d, tagAndReadBack(ctx, s, tag, d)
+	if err := s.Tag(ctx, tag, d); err != nil {
+		return d, err
+	}
+	return d, readBack(ctx, s, tag, d)
 }
 
 // checkBundle looks at no more than size and stated type.

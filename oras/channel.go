@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 )
@@ -31,7 +32,7 @@ func packChannel(bundle []byte) (manifest, []byte, error) {
 
 // PutChannel stores a channel's bundle and makes the channel's tag stand for
 // it, whatever it stood for before. When PutChannel returns nil the tag has been
-// read back; if another writer set it in between, that is ErrExists, and which of
+// read back, in a registry after a pause in which others finish what they had begun; if another writer set it in between, that is ErrExists, and which of
 // the two is to stand there is for the caller to look at. Bytes that are no
 // bundle, and a name that makes no tag, are ErrInvalid.
 func PutChannel(ctx context.Context, s Store, name string, bundle []byte) (Descriptor, error) {
@@ -55,15 +56,24 @@ func PutChannel(ctx context.Context, s Store, name string, bundle []byte) (Descr
 	if err != nil {
 		return d, err
 	}
-	return d, tagAndReadBack(ctx, s, ChannelTag(name), d)
+	if err := s.Tag(ctx, ChannelTag(name), d); err != nil {
+		return d, err
+	}
+	// Whoever looked before this was written overwrites it within about the time
+	// of a request. In a layout, Exclusive keeps others away.
+	if r, ok := s.(*remote); ok {
+		select {
+		case <-ctx.Done():
+			return d, ctx.Err()
+		case <-time.After(r.pause):
+		}
+	}
+	return d, readBack(ctx, s, ChannelTag(name), d)
 }
 
-// tagAndReadBack reports ErrExists when the tag stands for something else
-// after it was set.
-func tagAndReadBack(ctx context.Context, s Store, tag string, d Descriptor) error {
-	if err := s.Tag(ctx, tag, d); err != nil {
-		return err
-	}
+// readBack reports ErrExists when a tag that was set to d stands for something
+// else.
+func readBack(ctx context.Context, s Store, tag string, d Descriptor) error {
 	switch back, err := s.Resolve(ctx, tag); {
 	case err != nil:
 		return err

@@ -25,7 +25,10 @@ type Pushed struct {
 // "latest" is set, unless it stands for a release of the same product with a
 // higher number. A digest in to that is not the release's is an error before
 // anything is written.
-func Push(ctx context.Context, from, to oras.Ref, opt oras.Options) (*Pushed, error) {
+//
+// The channels named go along if they name this release as current; one that is
+// older than that of the destination, or names another release, is ErrChannel.
+func Push(ctx context.Context, from, to oras.Ref, opt oras.Options, channels ...string) (*Pushed, error) {
 	src, err := oras.Open(ctx, from, opt)
 	if err != nil {
 		return nil, err
@@ -55,6 +58,12 @@ func Push(ctx context.Context, from, to oras.Ref, opt oras.Options) (*Pushed, er
 	rep, err := oras.Copy(ctx, dst, src, d.Digest, oras.CopyOptions{Tags: tags})
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range channels { // last: it leads to what must be there
+		if err := copyChannel(ctx, dst, src, name, d.Digest); err != nil {
+			return nil, err
+		}
+		tags = append(tags, oras.ChannelTag(name))
 	}
 	at := to.Place()
 	at.Digest = d.Digest

@@ -44,6 +44,7 @@ type Plan struct {
 
 	Out     string       // OCI layout directory to make: all of it or nothing
 	Signer  *sign.Signer // nil leaves the release unsigned and unverified
+	Channel *ChannelPlan // publish this channel too; its Signer and First play no part
 	Builder Builder      // who runs this, for the provenance
 	Workers int          // 0 is one per CPU; never changes a byte
 	TempDir string       // "" is os.TempDir
@@ -74,6 +75,7 @@ type Report struct {
 	Training  *trainer.Summary     `json:"training"`
 	Verdict   *verify.Verdict      `json:"verdict,omitempty"` // nil when unsigned
 	Signer    string               `json:"signer,omitempty"`  // key or certificate identity that signed
+	Channel   *ChannelReport       `json:"channel,omitempty"` // nil when none was to be published
 	Stages    []Stage              `json:"stages"`
 
 	Provenance verify.Statement `json:"-"` // what was or could be signed
@@ -188,11 +190,16 @@ func Run(ctx context.Context, p Plan) (*Report, error) {
 	if p.Signer != nil {
 		var bundle []byte
 		err = r.stage("sign", func() (err error) {
-			bundle, err = attach(ctx, store, p.Signer, release.Descriptor(), r.Provenance, oras.ProvenanceTag(release.Digest))
-			return err
+			if bundle, err = p.Signer.Sign(ctx, r.Provenance); err != nil {
+				return err
+			}
+			return attach(ctx, store, release.Descriptor(), bundle, r.Provenance.PredicateType, oras.ProvenanceTag(release.Digest))
 		})
 		if err == nil {
 			err = r.stage("verify", func() error { return p.verify(ctx, store, bundle, r) })
+		}
+		if err == nil && p.Channel != nil {
+			err = r.stage("channel", func() error { return p.publish(ctx, store, r, true) })
 		}
 		if err != nil {
 			return r, err
@@ -300,7 +307,7 @@ func (p Plan) verify(ctx context.Context, store oras.Store, bundle []byte, r *Re
 
 // existing judges the release that is in Out already.
 func (p Plan) existing(ctx context.Context, r *Report) error {
-	store, err := oras.Open(ctx, oras.Ref{Layout: p.Out}, oras.Options{})
+	store, err := oras.Open(ctx, oras.Ref{Layout: p.Out}, oras.Options{Write: p.Channel != nil})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrOutput, err)
 	}
@@ -321,5 +328,16 @@ func (p Plan) existing(ctx context.Context, r *Report) error {
 	if p.Signer.Keyless() {
 		return fmt.Errorf("%w: %s holds this very release, and whether you signed it cannot be told without your certificate: look with 'bhverify release', add a signature with 'bhtrain sign', or name another directory with --out", ErrOutput, p.Out)
 	}
-	return p.verify(ctx, store, nil, r)
+	if err := p.verify(ctx, store, nil, r); err != nil || p.Channel == nil {
+		return err
+	}
+	return p.publish(ctx, store, r, false)
+}
+
+// publish publishes the plan's channel.
+func (p Plan) publish(ctx context.Context, store oras.Store, r *Report, first bool) (err error) {
+	plan := *p.Channel
+	plan.Signer, plan.First = p.Signer, first
+	r.Channel, err = PublishChannel(ctx, store, r.Release, plan)
+	return err
 }

@@ -44,8 +44,7 @@ bhtrain card registry.example.org/models/web:release-7 --format cyclonedx -o bom
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		format := fs.String("format", "", "md, html, cyclonedx or croissant (default: by the name of FILE, else md)")
 		out := fs.StringP("out", "o", "", "`FILE` to write (default: standard output)")
-		plain := fs.Bool("plain-http", false, "allow HTTP without TLS to hosts other than this one")
-		anonymous := fs.Bool("anonymous", false, "send no credentials")
+		stores := newStoreFlags(fs)
 		return func(ctx context.Context, c *cli.Call, args []string) error {
 			if len(args) != 1 {
 				return cli.Usagef("want one argument, a release: a directory or a reference")
@@ -67,8 +66,7 @@ bhtrain card registry.example.org/models/web:release-7 --format cyclonedx -o bom
 				}
 				mediaType = cardFormats[i].mediaType
 			}
-			opt := oras.Options{PlainHTTP: *plain, Anonymous: *anonymous, UserAgent: "bhtrain/" + cli.ReadBuild().Version}
-			d, err := pipeline.Document(ctx, ref, mediaType, opt)
+			d, err := pipeline.Document(ctx, ref, mediaType, stores.options())
 			if err != nil {
 				return err
 			}

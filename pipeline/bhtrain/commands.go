@@ -8,8 +8,10 @@ import (
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/internal/durable"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/pipeline"
+	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 type runFunc = func(context.Context, *cli.Call, []string) error
@@ -24,10 +26,11 @@ result. Without inputs the embedded sample is used. The directory appears
 whole or not at all.
 
 The models are believed by others only as far as they trust the signing key:
-give them its public half, which is written beside it.` + inputsHelp,
+give them its public half, which is written beside it.` + signHelp + inputsHelp,
 	Example: `
 bhtrain run
 bhtrain run --exploitdb files_exploits.csv --attacks global_attacks.json --out dist
+bhtrain run --channel stable --expires 48h
 bhtrain run --access access.log,class=benign --sshd auth.log,year=2025 --window 365d --release 7`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		inputs, recipe, release := newInputFlags(fs), newRecipeFlags(fs), newReleaseFlags(fs)
@@ -93,6 +96,15 @@ func makeRelease(ctx context.Context, c *cli.Call, p *pipeline.Plan, release *re
 	default:
 		return err
 	}
+	if *release.provenance != "" {
+		text, err := r.Provenance.Encode()
+		if err != nil {
+			return err
+		}
+		if err := durable.WriteFile(durable.OS, *release.provenance, text, 0o644); err != nil {
+			return err
+		}
+	}
 	if c.JSON() {
 		return c.WriteJSON(r)
 	}
@@ -151,15 +163,19 @@ digest is printed; it is the same in every store. A statement that is damaged
 is left behind with a warning. Credentials are those of docker and crane for
 the named host.
 
+A channel goes along with --channel if it names this release as current; it
+never replaces a newer one.
+
 TO's tag is set, whatever it stood for before. When TO names none, "latest" is
 set, unless a release with a higher number is there.`,
 	Example: `
 bhtrain push dist registry.example.org/models/web
 bhtrain push dist 127.0.0.1:5000/models/web:release-7
+bhtrain push dist registry.example.org/models/web --channel stable
 bhtrain push registry.example.org/models/web@sha256:… ./mirror`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
-		plain := fs.Bool("plain-http", false, "allow HTTP without TLS to hosts other than this one")
-		anonymous := fs.Bool("anonymous", false, "send no credentials")
+		channels := fs.StringArray("channel", nil, "`NAME`: copy this channel too; may be repeated")
+		stores := newStoreFlags(fs)
 		cli.Format(fs)
 		return func(ctx context.Context, c *cli.Call, args []string) error {
 			if len(args) != 2 {
@@ -173,8 +189,12 @@ bhtrain push registry.example.org/models/web@sha256:… ./mirror`,
 			if err != nil {
 				return cli.Usagef("%w", err)
 			}
-			opt := oras.Options{PlainHTTP: *plain, Anonymous: *anonymous, UserAgent: "bhtrain/" + cli.ReadBuild().Version}
-			pushed, err := pipeline.Push(ctx, from, to, opt)
+			for _, name := range *channels {
+				if err := verify.CheckChannelName(name); err != nil {
+					return cli.Usagef("--channel: %w", err)
+				}
+			}
+			pushed, err := pipeline.Push(ctx, from, to, stores.options(), *channels...)
 			if err != nil {
 				return err
 			}

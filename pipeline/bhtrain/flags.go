@@ -196,23 +196,29 @@ func recipeOf(text []byte) []byte {
 
 // releaseFlags are the flags that say what to make of the models and where.
 type releaseFlags struct {
-	product, out, builder, temp *string
-	release                     *int64
-	unsigned                    *bool
-	workers                     *int
-	signing                     *signFlags
+	product, out, builder, temp     *string
+	invocation, provenance, channel *string
+	expires                         *time.Duration
+	release                         *int64
+	unsigned                        *bool
+	workers                         *int
+	signing                         *signFlags
 }
 
 func newReleaseFlags(fs *pflag.FlagSet) *releaseFlags {
 	return &releaseFlags{
-		product:  fs.String("product", verify.DefaultProduct, "`NAME`: product that the release is of"),
-		release:  fs.Int64("release", 1, "release number; higher is newer"),
-		out:      fs.StringP("out", "o", "dist", "`DIR`: OCI layout directory to make"),
-		signing:  newSignFlags(fs),
-		unsigned: fs.Bool("unsigned", false, "do not sign, and so do not verify"),
-		builder:  fs.String("builder-id", pipeline.LocalBuilder, "`URI`: builder named in the provenance"),
-		workers:  fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)"),
-		temp:     fs.String("temp", "", "`DIR`: for temporary files (default: the system's)"),
+		product:    fs.String("product", verify.DefaultProduct, "`NAME`: product that the release is of"),
+		release:    fs.Int64("release", 1, "release number; higher is newer"),
+		out:        fs.StringP("out", "o", "dist", "`DIR`: OCI layout directory to make"),
+		signing:    newSignFlags(fs),
+		unsigned:   fs.Bool("unsigned", false, "do not sign, and so do not verify"),
+		channel:    fs.String("channel", "", "`NAME`: publish this channel too, with the release as current"),
+		expires:    fs.Duration("expires", pipeline.DefaultLifetime, "`TIME` after which the channel is stale"),
+		provenance: fs.String("provenance", "", "`FILE`: write the provenance there, not signed, for 'bhtrain sign'"),
+		invocation: fs.String("invocation-id", "", "`URI` of this run in the provenance (default: that of the GitHub Actions run, else a random one)"),
+		builder:    fs.String("builder-id", pipeline.LocalBuilder, "`URI`: builder named in the provenance"),
+		workers:    fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)"),
+		temp:       fs.String("temp", "", "`DIR`: for temporary files (default: the system's)"),
 	}
 }
 
@@ -231,7 +237,7 @@ func (f *releaseFlags) apply(p *pipeline.Plan) error {
 		return cli.Usagef("--builder-id %q: want a URI, as policies name builders", *f.builder)
 	}
 	b := cli.ReadBuild()
-	p.Builder = pipeline.Builder{ID: *f.builder, Version: b.Version, Commit: b.Commit, Digest: b.Digest, Go: b.Go}
+	p.Builder = pipeline.Builder{ID: *f.builder, Invocation: invocation(*f.invocation, os.Getenv), Version: b.Version, Commit: b.Commit, Digest: b.Digest, Go: b.Go}
 	return nil
 }
 
@@ -241,8 +247,30 @@ func (f *releaseFlags) sign(ctx context.Context, p *pipeline.Plan) (err error) {
 		if f.signing.given() {
 			return cli.Usagef("--unsigned excludes the flags that say how to sign")
 		}
+		if *f.channel != "" {
+			return cli.Usagef("--unsigned and --channel exclude each other: a channel is signed")
+		}
 		return nil
+	}
+	if *f.channel != "" {
+		if err := verify.CheckChannelName(*f.channel); err != nil {
+			return cli.Usagef("--channel: %w", err)
+		}
+		if *f.expires < time.Minute {
+			return cli.Usagef("--expires %s: want a minute or more", *f.expires)
+		}
+		p.Channel = &pipeline.ChannelPlan{Name: *f.channel, Lifetime: *f.expires}
 	}
 	p.Signer, err = f.signing.open(ctx, p.Out)
 	return err
+}
+
+// invocation is the URI of this run: the one given, else that of the GitHub
+// Actions run, else "".
+func invocation(given string, getenv func(string) string) string {
+	server, repository, run, attempt := getenv("GITHUB_SERVER_URL"), getenv("GITHUB_REPOSITORY"), getenv("GITHUB_RUN_ID"), getenv("GITHUB_RUN_ATTEMPT")
+	if given != "" || server == "" || repository == "" || run == "" || attempt == "" {
+		return given
+	}
+	return server + "/" + repository + "/actions/runs/" + run + "/attempts/" + attempt
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/pipeline"
 	"github.com/battle-hardened-ai/bhtrain/pipeline/card"
+	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 func main() { app.Main() }
@@ -30,13 +31,14 @@ var app = cli.App{
 The same snapshot and recipe give the same four model files and the same OCI
 manifest digest on any machine, so that anybody can check a release by
 building it again ('bhverify rebuild').`,
-	Commands: []cli.Command{runCommand, snapshotCommand, trainCommand, matrixCommand, benchCommand, cardCommand, pushCommand, cli.VersionCommand("bhtrain")},
+	Commands: []cli.Command{runCommand, snapshotCommand, trainCommand, matrixCommand, benchCommand, cardCommand, signCommand, signDatasetCommand, channelCommand, revokeCommand, pushCommand, cli.VersionCommand("bhtrain")},
 	Code:     exitCode,
 }
 
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, pipeline.ErrOwnResult), errors.Is(err, sign.ErrUnverified), errors.Is(err, oras.ErrInvalid), errors.Is(err, card.ErrRelease):
+	case errors.Is(err, pipeline.ErrOwnResult), errors.Is(err, sign.ErrUnverified), errors.Is(err, pipeline.ErrChannel),
+		errors.Is(err, pipeline.ErrUnproven), errors.Is(err, verify.ErrStatement), errors.Is(err, oras.ErrInvalid), errors.Is(err, card.ErrRelease):
 		return cli.Refused
 	case errors.Is(err, dataset.ErrCorrupt):
 		return cli.CorruptState

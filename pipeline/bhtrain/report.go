@@ -100,21 +100,36 @@ func writeReport(c *cli.Call, p *pipeline.Plan, r *pipeline.Report) error {
 		return err
 	}
 	fmt.Fprintf(out, "This was judged with your own key, so it proves that nothing was damaged, not whom to trust.\n")
+	if p.Signer.Keyless() {
+		fmt.Fprintf(out, "Signed as %s.\n", verify.Printable(r.Signer))
+	}
 	if r.Existing {
 		fmt.Fprintf(out, "\n%s already held this very release; it was left as it is.\n", r.Out)
 	} else {
 		fmt.Fprintf(out, "\nThe release is in %s.\n", r.Out)
+	}
+	if r.Channel != nil {
+		fmt.Fprintln(out)
+		channelText(out, r.Channel)
 	}
 	if p.Signer.Made() {
 		fmt.Fprintf(out, "A signing key was made for you: %s\n", p.Signer.Path())
 	}
 	fmt.Fprintf(out, `Next:
   bhtrain card %s -o card.html
-  bhverify policy init --key %s -o policy.yaml
-  bhverify rebuild %s --policy policy.yaml
+%s  bhverify rebuild %s --policy policy.yaml
   bhagent sync --from %s --policy policy.yaml
-`, r.Out, p.Signer.PublicPath(), r.Out, r.Out)
+`, r.Out, policyLine(p), r.Out, r.Out)
 	return out.Flush()
+}
+
+// policyLine is the line of Next that makes a policy, "" where the signer has
+// no key.
+func policyLine(p *pipeline.Plan) string {
+	if p.Signer.Keyless() {
+		return ""
+	}
+	return fmt.Sprintf("  bhverify policy init --key %s -o policy.yaml\n", p.Signer.PublicPath())
 }
 
 // percent prints parts per million.
