@@ -93,6 +93,9 @@ func boost(ctx context.Context, p BoostParams, seed int64, name string, train, v
 		}
 	}
 	draw := max(1, int((int64(len(eligible))*p.ColumnsPPM+999_999)/1_000_000))
+	told := witness(ctx)
+	told.bins(name, train.bins)
+	digests := told.nodeDigests(targets)
 	var layout *tiles
 	best, since := b.validate(valid, validScores, workers), 0
 	for round := range p.Rounds {
@@ -110,12 +113,16 @@ func boost(ctx context.Context, p BoostParams, seed int64, name string, train, v
 		probabilities(scores, probs, workers)
 		trees := make([]tree, targets)
 		parallel(outer, targets, func(w, t int) {
+			if digests != nil {
+				learners[w].nodes = &digests[t]
+			}
 			trees[t] = learners[w].fit(layout, train, t, probs[t], scores[t])
 			tr := &trees[t]
 			for r := range validScores[t] {
 				validScores[t][r] += tr.values[tr.leaf(valid.bins, r)]
 			}
 		})
+		told.round(name, round, digests)
 		grown := false
 		for t := range trees {
 			grown = grown || len(trees[t].nodes) > 0
@@ -332,6 +339,7 @@ type learner struct {
 	rows    []int32
 	split   gradients
 	grow    grower
+	nodes   *nodeDigest // of the tree that grows; nil when nobody asks
 }
 
 // maxPackedRows is the number of rows up to which statistics are rounded to as
@@ -423,7 +431,7 @@ func (l *learner) gradients(t *tiles, s samples, yes uint8, probs []uint32) (shi
 	room := l.split
 	l.split = gradients{
 		tiles: t, packed: l.packed, g: l.g, h: l.h, minRows: l.p.MinRows, workers: l.workers,
-		ordered: room.ordered, orderedH: room.orderedH, local: room.local,
+		ordered: room.ordered, orderedH: room.orderedH, local: room.local, nodes: l.nodes,
 	}
 	if room.tiles == t {
 		l.split.pool = room.pool

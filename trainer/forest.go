@@ -415,6 +415,7 @@ func (c *cut) keep(bin uint8, left, right, leftSum int64) {
 // class, in units of 2^-scoreBits, such that a row's sum over all trees is
 // voteScale times the mean class shares.
 func growForest(ctx context.Context, p ForestParams, seed int64, name string, train samples, classes, workers int, progress func(done, total int)) ([]tree, error) {
+	witness(ctx).bins(name, train.bins)
 	n := train.bins.rows
 	var sum int64
 	for _, w := range train.weights {

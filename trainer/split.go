@@ -46,6 +46,8 @@ type gradients struct {
 	ordered, orderedH []int64 // statistics of a child in the order of its rows
 	pool              []histogram
 	local             []candidate
+
+	nodes *nodeDigest // of the histograms; nil when nobody asks
 }
 
 func (s *gradients) wide() bool { return s.packed == nil }
@@ -92,6 +94,7 @@ func (s *gradients) root(n *node, rows []int32) {
 			n.h += s.packed[r] & maxPackedH
 		}
 	}
+	s.nodes.add(n, s.tiles, s.wide())
 }
 
 func (s *gradients) build(n *node, rows []int32) {
@@ -130,6 +133,8 @@ func (s *gradients) part(parent, left, right *node, rows []int32) {
 	s.build(small, rows[small.lo:small.hi])
 	large.hist, parent.hist = parent.hist, nil
 	large.hist.subtract(small.hist)
+	s.nodes.add(left, s.tiles, s.wide())
+	s.nodes.add(right, s.tiles, s.wide())
 }
 
 // best returns the best split of n that leaves every child at least minRows
