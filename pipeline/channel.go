@@ -37,8 +37,8 @@ type ChannelPlan struct {
 	Revocations [][]byte      // bundles of revocations to add
 
 	// Policy says who may have signed the channel before, and what the release
-	// must be; agents judge by such a policy. With nil, the signer's own key must have
-	// signed the channel, and the release is not judged.
+	// must be; agents judge by such a policy. With nil, the signer's own key or
+	// identity must have signed the channel, and the release is not judged.
 	Policy *verify.Policy
 	Signer *sign.Signer
 }
@@ -92,6 +92,9 @@ func PublishChannel(ctx context.Context, store oras.Store, release canon.Digest,
 func (p ChannelPlan) publish(ctx context.Context, store oras.Store, release canon.Digest) (*ChannelReport, error) {
 	now := time.Now()
 	before, err := p.before(ctx, store, now)
+	if err == nil {
+		err = p.mayFollow(before)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +120,23 @@ func (p ChannelPlan) publish(ctx context.Context, store oras.Store, release cano
 	if err != nil {
 		return nil, err
 	}
+	if before.pending != nil {
+		// Now the identity is known. What was signed is thrown away if the channel
+		// before was not signed by the same.
+		known := &earlier{digest: before.digest}
+		if err := p.verifyBefore(before.pending, now, known, bundle); err != nil {
+			return nil, err
+		}
+		if known.said == nil || p.First {
+			if err := p.mayFollow(known); err != nil {
+				return nil, err
+			}
+			if known.said == nil && before.said != nil { // a higher epoch: nothing of it is carried on
+				return nil, fmt.Errorf("%w: %s; say --first with the higher epoch, so that nothing of it is carried on", ErrChannel, known.why)
+			}
+		}
+		before = known
+	}
 	r := &ChannelReport{
 		Product: next.Product, Channel: next.Channel, Epoch: next.Epoch, Sequence: next.Sequence, Release: next.Release, Manifest: next.Manifest,
 		Lowest: next.Lowest, Revocations: len(next.Revocations), Issued: next.Issued, Expires: next.Expires, Before: before.why,
@@ -132,7 +152,7 @@ func (p ChannelPlan) publish(ctx context.Context, store oras.Store, release cano
 		return nil, fmt.Errorf("%s: channel %s %w: somebody else published it meanwhile: try again", store, p.Name, oras.ErrExists)
 	}
 	_, err = oras.PutChannel(ctx, store, p.Name, bundle)
-	if errors.Is(err, oras.ErrExists) && p.succeeded(ctx, store, next, now) {
+	if errors.Is(err, oras.ErrExists) && p.succeeded(ctx, store, next, now, bundle) {
 		err = nil
 	}
 	return r, err
@@ -140,13 +160,13 @@ func (p ChannelPlan) publish(ctx context.Context, store oras.Store, release cano
 
 // succeeded reports whether a later channel that verifies stands in the store
 // and says all that c says: whoever published it had read c.
-func (p ChannelPlan) succeeded(ctx context.Context, store oras.Store, c verify.Channel, now time.Time) bool {
+func (p ChannelPlan) succeeded(ctx context.Context, store oras.Store, c verify.Channel, now time.Time, own []byte) bool {
 	bundle, _, err := oras.GetChannel(ctx, store, p.Name)
 	if err != nil {
 		return false
 	}
 	var later earlier
-	if err := p.verifyBefore(bundle, now, &later); err != nil || later.said == nil {
+	if err := p.verifyBefore(bundle, now, &later, own); err != nil || later.said == nil {
 		return false
 	}
 	said := map[canon.Digest]bool{}
@@ -167,7 +187,10 @@ type earlier struct {
 	memory verify.Memory   // what an agent knows that accepted it
 	digest canon.Digest    // of its manifest, zero if there is no channel
 	claims int64           // epoch that it claims, verified or not
-	why    string          // what was found, in words
+	// pending is the bundle, when said could not be verified yet: whom a keyless
+	// signer signs as is known only from a certificate.
+	pending []byte
+	why     string // what was found, in words
 }
 
 // before reads and verifies the channel that stands in the store.
@@ -182,30 +205,40 @@ func (p ChannelPlan) before(ctx context.Context, store oras.Store, now time.Time
 	case err != nil:
 		return nil, err
 	default:
-		if err := p.verifyBefore(bundle, now, e); err != nil {
+		if err := p.verifyBefore(bundle, now, e, nil); err != nil {
 			return nil, err
 		}
-	}
-	switch {
-	case e.said != nil && p.First:
-		return nil, fmt.Errorf("%w: there is one before, and it verifies (%s): leave --first out, so that its revocations are kept", ErrChannel, e.why)
-	case e.said == nil && !p.First && p.Epoch <= max(e.claims, 1):
-		return nil, fmt.Errorf("%w: %s; if there was none before, say so with --first; if one was lost or forged, raise --epoch above %d here and in the policies, since agents keep what they saw",
-			ErrChannel, e.why, max(e.claims, 1))
 	}
 	return e, nil
 }
 
-func (p ChannelPlan) verifyBefore(bundle []byte, now time.Time, e *earlier) error {
+// mayFollow says why no channel may follow on what was found.
+func (p ChannelPlan) mayFollow(e *earlier) error {
+	switch {
+	case e.said != nil && p.First:
+		return fmt.Errorf("%w: there is one before, and it verifies (%s): leave --first out, so that its revocations are kept", ErrChannel, e.why)
+	case e.said == nil && !p.First && p.Epoch <= max(e.claims, 1):
+		return fmt.Errorf("%w: %s; if there was none before, say so with --first; if one was lost or forged, raise --epoch above %d here and in the policies, since agents keep what they saw",
+			ErrChannel, e.why, max(e.claims, 1))
+	}
+	return nil
+}
+
+// verifyBefore notes in e what a channel says if it verifies. Without a policy
+// and a key, it is held against the identity in the bundle own.
+func (p ChannelPlan) verifyBefore(bundle []byte, now time.Time, e *earlier, own []byte) error {
 	claimed, err := channelIn(bundle)
 	if err != nil {
 		e.why = fmt.Sprintf("what stands in its place is none: %v", err)
 		return nil
 	}
 	e.claims = claimed.Epoch
-	policy, err := p.policy(claimed.Product, claimed.Epoch, nil)
+	policy, err := p.policy(claimed.Product, claimed.Epoch, own)
 	if errors.Is(err, errNoIdentity) {
-		e.why = "the channel before cannot be verified without a policy that says who may sign it (--policy)"
+		e.pending, e.why = bundle, "the channel before is not believed"
+		if !p.First {
+			e.said = claimed
+		}
 		return nil
 	}
 	if err != nil {
@@ -249,7 +282,7 @@ func (p ChannelPlan) policy(product string, epoch int64, bundle []byte) (verify.
 	if err != nil {
 		return policy, err
 	}
-	if bundle == nil { // it may have been signed without services
+	if !p.Signer.Keyless() && bundle == nil { // it may have been signed without services
 		policy.Timestamps, policy.TransparencyLog = 0, nil
 	}
 	policy.Channel = &verify.ChannelPolicy{Name: p.Name, Epoch: epoch, Signers: policy.Publishers}

@@ -359,7 +359,7 @@ func TestPublishersAtOnceLoseNothing(t *testing.T) {
 	}
 }
 
-func TestKeylessChannelNeedsAPolicyToGoOn(t *testing.T) {
+func TestKeylessChannelGoesOnFromItsOwnIdentityOrThePolicys(t *testing.T) {
 	ctx := context.Background()
 	store, a := shelf(t, ownSigner(t))
 	sigstore := signtest.New(t)
@@ -392,19 +392,42 @@ func TestKeylessChannelNeedsAPolicyToGoOn(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	p = plan(me)
-	if _, err := PublishChannel(ctx, store, a[2].Digest, p); !errors.Is(err, ErrChannel) || !strings.Contains(err.Error(), "--policy") {
-		t.Errorf("without a policy: %v", err)
+	if r := publish(t, store, a[2], p); r.Sequence != 2 || r.Epoch != 1 {
+		t.Errorf("again: %+v", r)
+	}
+	stranger := signer(strings.Replace(san, "train", "other", 1))
+	for name, c := range map[string]struct {
+		signer *sign.Signer
+		first  bool
+		epoch  int64
+		want   string
+	}{
+		"first, but there is one":             {me, true, 0, "leave --first out"},
+		"another workflow":                    {stranger, false, 0, "does not verify"},
+		"another workflow, same epoch":        {stranger, false, 1, "does not verify"},
+		"another workflow, carrying it along": {stranger, false, 2, "--first"},
+	} {
+		if _, err := PublishChannel(ctx, store, a[2].Digest, ChannelPlan{Name: "stable", Lifetime: time.Hour, Signer: c.signer, First: c.first, Epoch: c.epoch}); !errors.Is(err, ErrChannel) || !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if c := standing(t, store); c.Sequence != 2 {
+			t.Fatalf("%s: it was published", name)
+		}
 	}
 	id := []verify.Identity{{Name: "CI", Certificate: &verify.CertificateIdentity{Issuer: issuer, SAN: san}}}
 	policy := verify.Policy{Product: "shop", Publishers: id, Revokers: id, Channel: &verify.ChannelPolicy{Name: "stable", Epoch: 1, Signers: id}}
 	services.Demand(&policy)
 	p.Policy = &policy
-	if r := publish(t, store, a[2], p); r.Sequence != 2 {
+	if r := publish(t, store, a[2], p); r.Sequence != 3 {
 		t.Errorf("with a policy: %+v", r)
 	}
-	p.Signer = signer(strings.Replace(san, "train", "other", 1))
+	p.Signer = stranger
 	if _, err := PublishChannel(ctx, store, a[2].Digest, p); !errors.Is(err, ErrOwnResult) {
 		t.Errorf("another workflow: %v", err)
+	}
+	again := ChannelPlan{Name: "stable", Lifetime: time.Hour, Signer: stranger, First: true, Epoch: 2}
+	if r := publish(t, store, a[2], again); r.Epoch != 2 || r.Sequence != 1 {
+		t.Errorf("another workflow in a new epoch: %+v", r)
 	}
 }
 

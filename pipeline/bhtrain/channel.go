@@ -63,7 +63,7 @@ func layout(ref oras.Ref) string { return ref.Layout }
 
 // policyFlag declares --policy.
 func policyFlag(fs *pflag.FlagSet, what string) *string {
-	return fs.String("policy", "", "`FILE`: "+what+" (default: your own key)")
+	return fs.String("policy", "", "`FILE`: "+what+" (default: your own key or identity)")
 }
 
 // loadPolicy reads a policy with its trusted root; "" gives nil.
