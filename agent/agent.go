@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -64,13 +63,14 @@ const (
 //
 // Methods may be called by several goroutines and processes at once.
 type Agent struct {
-	dir string
-	fs  durable.FS
+	dir     string
+	fs      durable.FS
+	tryLock func(path string) (unlock func(), err error)
 }
 
 // Open returns the agent with the given state directory, which Sync makes
 // when it is missing.
-func Open(dir string) *Agent { return &Agent{dir, durable.OS} }
+func Open(dir string) *Agent { return &Agent{dir, durable.OS, durable.TryLock} }
 
 func (a *Agent) slot(d canon.Digest) string { return filepath.Join(a.dir, "releases", d.Hex()) }
 
@@ -125,6 +125,9 @@ type Installed struct {
 // release are damaged. A release that the policy no longer allows is no error:
 // its State says so.
 func (a *Agent) Status(ctx context.Context, v *verify.Verifier, now time.Time) (*Installed, error) {
+	if err := a.inspect(); err != nil {
+		return nil, err
+	}
 	st, err := a.readState()
 	if err != nil {
 		return nil, err
@@ -184,10 +187,10 @@ type judged struct {
 // missing are ErrCorrupt; any other error says nothing about them.
 func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier, channel *verify.ChannelVerdict, now time.Time) (judged, error) {
 	dir := a.slot(d)
-	if err := plainDir(a.fs, dir); err != nil {
+	if err := a.inspectSlot(dir); err != nil {
 		return judged{}, err
 	}
-	store, err := oras.Open(ctx, oras.Ref{Layout: dir}, oras.Options{})
+	store, err := oras.Open(ctx, oras.Ref{Layout: dir}, oras.Options{FS: a.fs})
 	if err != nil {
 		return judged{}, damage(err)
 	}
@@ -234,21 +237,6 @@ func damage(err error) error {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return err
-}
-
-// plainDir refuses a slot that is not a directory of its own, such as a link
-// to another place, as ErrCorrupt.
-func plainDir(fsys durable.FS, dir string) error {
-	info, err := fsys.Lstat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case err != nil:
-		return err
-	case !info.IsDir():
-		return fmt.Errorf("%w: %s is a %s, not a directory", ErrCorrupt, dir, info.Mode().Type())
-	}
-	return nil
 }
 
 // Load returns a Scorer of the live release if it may be used now. Errors are

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -69,5 +70,96 @@ func TestPlantedEntriesAreRefused(t *testing.T) {
 		if n := o.live(); n != 3 {
 			t.Errorf("%s: live is %d afterwards", c.name, n)
 		}
+	}
+}
+
+// TestForeignEntriesAreRefused puts what no agent writes into a state
+// directory, and gives others a way into it. Row 24 of the threats is the pickle.
+func TestForeignEntriesAreRefused(t *testing.T) {
+	o := newOperator(t)
+	from := o.publish(3)
+	s := o.mustSync(from)
+	slot := o.slot(s.Release)
+	file := func(path string) (undo func() error, err error) {
+		return func() error { return os.RemoveAll(path) }, os.WriteFile(path, []byte("\x80\x04\x95"), 0o600)
+	}
+	mode := func(path string, mode os.FileMode) (undo func() error, err error) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		return func() error { return os.Chmod(path, info.Mode()) }, os.Chmod(path, mode)
+	}
+	link := func(path string) (undo func() error, err error) {
+		other := filepath.Join(t.TempDir(), "other")
+		return func() error { return os.Remove(other) }, os.Link(path, other)
+	}
+	blob := filepath.Join(slot, "blobs", "sha256", s.Release.Hex())
+	for _, c := range []struct {
+		name  string
+		plant func() (func() error, error)
+		fixed bool // sync makes it good again; else a person has to
+		says  string
+	}{
+		{"a pickle beside the slots", func() (func() error, error) { return file(filepath.Join(o.dir, "releases", "anomaly_detector.pkl")) }, false, "pickle"},
+		{"a pickle beside the state", func() (func() error, error) { return file(filepath.Join(o.dir, "ip_reputation.joblib")) }, false, "pickle"},
+		{"another file beside the slots", func() (func() error, error) { return file(filepath.Join(o.dir, "releases", "x")) }, false, "nothing that this program"},
+		{"another file beside the channels", func() (func() error, error) {
+			if err := os.MkdirAll(filepath.Join(o.dir, "channels"), 0o700); err != nil {
+				return nil, err
+			}
+			return file(filepath.Join(o.dir, "channels", "A B"))
+		}, false, "nothing that this program"},
+		{"a pickle in a slot", func() (func() error, error) { return file(filepath.Join(slot, "x.pkl")) }, true, "nothing that this program"},
+		{"another file among the blobs", func() (func() error, error) { return file(filepath.Join(slot, "blobs", "sha256", "x")) }, true, "nothing that this program"},
+		{"a state directory that its group may write to", func() (func() error, error) { return mode(o.dir, 0o770) }, false, "its group"},
+		{"releases that anybody may write to", func() (func() error, error) { return mode(filepath.Join(o.dir, "releases"), 0o777) }, false, "anybody"},
+		{"a state that anybody may write to", func() (func() error, error) { return mode(o.statePath(), 0o666) }, false, "anybody"},
+		{"a slot that anybody may write to", func() (func() error, error) { return mode(filepath.Join(slot, "blobs"), 0o777) }, true, "anybody"},
+		{"another name of a blob", func() (func() error, error) { return link(blob) }, true, "names"},
+		{"another name of the state", func() (func() error, error) { return link(o.statePath()) }, false, "names"},
+	} {
+		undo, err := c.plant()
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if _, err := o.Load(context.Background(), o.Verifier, time.Now()); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		_, err = o.sync(from)
+		if fixed := err == nil; fixed != c.fixed || !fixed && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: sync: %v", c.name, err)
+		}
+		if !c.fixed {
+			if err := undo(); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+		}
+		if n := o.live(); n != 3 {
+			t.Errorf("%s: live is %d afterwards", c.name, n)
+		}
+	}
+}
+
+// Row 21: what others own is not read, where a test can make such a thing.
+func TestEntriesOfAnotherUserAreRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file away")
+	}
+	o := newOperator(t)
+	s := o.mustSync(o.publish(3))
+	for _, path := range []string{o.dir, o.statePath(), filepath.Join(o.slot(s.Release), "index.json")} {
+		if err := os.Lchown(path, 4242, 4242); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Load(context.Background(), o.Verifier, time.Now()); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "4242") {
+			t.Errorf("%s: %v", path, err)
+		}
+		if err := os.Lchown(path, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := o.live(); n != 3 {
+		t.Errorf("live is %d", n)
 	}
 }

@@ -135,7 +135,7 @@ func (a *Agent) recover(ctx context.Context, v *verify.Verifier, st *state, now 
 
 // pullSlot reads the release in a slot, unjudged; ErrCorrupt when it is damaged.
 func (a *Agent) pullSlot(ctx context.Context, d canon.Digest) (*oras.Artifact, error) {
-	store, err := oras.Open(ctx, oras.Ref{Layout: a.slot(d)}, oras.Options{})
+	store, err := oras.Open(ctx, oras.Ref{Layout: a.slot(d)}, oras.Options{FS: a.fs})
 	if err != nil {
 		return nil, damage(err)
 	}

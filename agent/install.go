@@ -61,7 +61,7 @@ func (a *Agent) fill(ctx context.Context, release *oras.Artifact, verdict *verif
 		return err
 	}
 	defer stage.Discard()
-	store, err := oras.Open(ctx, oras.Ref{Layout: stage.Path()}, oras.Options{Write: true})
+	store, err := oras.Open(ctx, oras.Ref{Layout: stage.Path()}, oras.Options{Write: true, FS: a.fs})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	lockWait = 10 * time.Second // for a writer that works; it takes far less
+	lockWait = 5 * time.Second // for a writer that works; it takes far less
 	lockPoll = 20 * time.Millisecond
 )
 
@@ -21,7 +21,7 @@ func (a *Agent) lock() (unlock func(), err error) {
 		return nil, err
 	}
 	for wait := time.Duration(0); ; wait += lockPoll {
-		unlock, err = durable.TryLock(filepath.Join(a.dir, "lock"))
+		unlock, err = a.tryLock(filepath.Join(a.dir, "lock"))
 		if !errors.Is(err, durable.ErrLocked) || wait >= lockWait {
 			return unlock, at(a.dir, err)
 		}
@@ -35,7 +35,7 @@ func (a *Agent) Hold() (unlock func(), err error) {
 	if err := a.fs.MkdirAll(a.dir, 0o700); err != nil {
 		return nil, err
 	}
-	unlock, err = durable.TryLock(filepath.Join(a.dir, "daemon.lock"))
+	unlock, err = a.tryLock(filepath.Join(a.dir, "daemon.lock"))
 	return unlock, at(a.dir, err)
 }
 

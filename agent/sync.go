@@ -78,6 +78,9 @@ func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *ver
 // begin is what comes before each change of the state: it clears away what a
 // killed process left half-written, and fills a state that was lost.
 func (a *Agent) begin(ctx context.Context, v *verify.Verifier, now time.Time) (*state, error) {
+	if err := a.inspect(); err != nil {
+		return nil, err
+	}
 	st, err := a.readState()
 	if err != nil {
 		return nil, err

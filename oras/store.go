@@ -87,6 +87,10 @@ type Options struct {
 	UserAgent string
 
 	// For tests; zero means the docker configuration, firstPause, the network.
+	// FS is where a layout directory is, nil means the file system of the host.
+	// In any other, writers of other processes are not locked out.
+	FS durable.FS
+
 	keychain authn.Keychain
 	pause    time.Duration
 	outside  func(ctx context.Context, network, address string) (net.Conn, error)
@@ -99,6 +103,9 @@ func Open(ctx context.Context, ref Ref, opt Options) (Store, error) {
 	switch {
 	case ref.Layout != "" && ref.Repository == "":
 		l := &layout{dir: ref.Layout, fsys: durable.OS, lock: lockFile}
+		if opt.FS != nil && opt.FS != durable.OS {
+			l.fsys, l.lock = opt.FS, func(string) (func(), error) { return func() {}, nil }
+		}
 		if err := l.open(opt.Write); err != nil {
 			return nil, err
 		}
