@@ -431,6 +431,27 @@ func TestKeylessChannelGoesOnFromItsOwnIdentityOrThePolicys(t *testing.T) {
 	}
 }
 
+func TestKeyWithServicesDemandsThemOfItsOwnChannel(t *testing.T) {
+	ctx := context.Background()
+	plainKey := ownSigner(t)
+	store, a := shelf(t, plainKey)
+	sigstore := signtest.New(t)
+	services, err := sign.LoadServices(sigstore.Config("timestamps", "log"), sigstore.TrustedRoot, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := plan(plainKey)
+	p.First = true
+	publish(t, store, a[1], p)
+	p = plan(plainKey.With(services)) // from now on with services
+	if r := publish(t, store, a[2], p); r.Sequence != 2 || r.Verdict.Time == "" {
+		t.Errorf("%+v", r)
+	}
+	if s, err := SignRelease(ctx, store, a[2].Digest, SignPlan{Signer: p.Signer}); err != nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 func TestSignReleaseSignsOnlyWhatFits(t *testing.T) {
 	ctx := context.Background()
 	me, other := ownSigner(t), ownSigner(t)

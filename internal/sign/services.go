@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,11 +55,13 @@ type Services struct {
 // TrustedRoot is the text of the services' trusted root (trusted_root.json).
 func (s *Services) TrustedRoot() []byte { return bytes.Clone(s.text) }
 
-// Demand makes p demand of every bundle what the services give.
+// Demand makes p, whose publishers are set, demand of every bundle what the
+// services give.
 func (s *Services) Demand(p *verify.Policy) {
 	logs := len(s.logs)
 	p.TrustedRoot, p.Timestamps, p.TransparencyLog = s.TrustedRoot(), len(s.timestamps), &logs
-	p.InsecureIgnoreSCT = len(s.trusted.CTLogs()) == 0
+	certificates := slices.ContainsFunc(p.Publishers, func(id verify.Identity) bool { return id.Certificate != nil })
+	p.InsecureIgnoreSCT = certificates && len(s.trusted.CTLogs()) == 0
 }
 
 // LoadServices reads a Sigstore signing config (v0.2) and a trusted root, as
