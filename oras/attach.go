@@ -2,6 +2,7 @@ package oras
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -77,4 +78,47 @@ func putReferrer(ctx context.Context, s Store, subject Descriptor, m manifest, d
 		return Descriptor{}, err
 	}
 	return s.PutManifest(ctx, b)
+}
+
+// DocumentInfo describes a document in a store by its manifest; its bytes were not
+// fetched, and nobody signs them.
+type DocumentInfo struct {
+	Manifest canon.Digest `json:"manifest"` // of the referrer
+	Type     string       `json:"type"`     // as Document.Type
+	Name     string       `json:"name"`     // as Document.Name
+	Digest   canon.Digest `json:"digest"`
+	Size     int64        `json:"size"` // bytes
+}
+
+// Documents lists the documents about the manifest subject. Referrers that are
+// none, by the rules of Attach, are passed over. complete is false when the store
+// may have more.
+func Documents(ctx context.Context, s Store, subject canon.Digest) (list []DocumentInfo, complete bool, err error) {
+	referrers, complete, err := s.Referrers(ctx, subject)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, d := range referrers {
+		if d.Size > MaxOwnManifest {
+			continue
+		}
+		b, err := s.Manifest(ctx, Descriptor{Digest: d.Digest, Size: d.Size})
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, false, err
+			}
+			complete = complete && errors.Is(err, ErrInvalid)
+			continue
+		}
+		m, err := decodeManifest(b)
+		if err != nil || m.Subject == nil || m.Subject.Digest != subject || len(m.Layers) != 1 || !slices.Contains(documentTypes, m.ArtifactType) {
+			continue
+		}
+		l := m.Layers[0]
+		name := l.Annotations[annotationTitle]
+		if l.MediaType == m.ArtifactType && documentName.MatchString(name) && !l.Digest.IsZero() && l.Size >= 1 && l.Size <= MaxDocument {
+			list = append(list, DocumentInfo{d.Digest, l.MediaType, name, l.Digest, l.Size})
+		}
+	}
+	return list, complete, nil
 }

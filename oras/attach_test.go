@@ -210,3 +210,34 @@ func TestDocumentsAreCopied(t *testing.T) {
 		}
 	})
 }
+
+func TestDocumentsAreListedAndNothingElse(t *testing.T) {
+	ctx := context.Background()
+	a := samplePack(t)
+	card := Document{Type: TypeMarkdown, Name: "model-card.md", Data: []byte("# card")}
+	eachStore(t, func(t *testing.T, s Store) {
+		push(t, s, a)
+		d, err := Attach(ctx, s, a.Descriptor(), card)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attach(t, s, a.Descriptor(), "a bundle is none", "")
+		junk := []byte("junk")
+		if err := putBytes(ctx, s, describe(TypeMarkdown, junk, "x"), junk); err != nil {
+			t.Fatal(err)
+		}
+		refer(t, s, describe("text/plain", junk, "a.txt"), a.Descriptor(), "text/plain")
+		refer(t, s, describe(TypeHTML, junk, "a.html"), a.Descriptor(), TypeMarkdown)
+		refer(t, s, describe(TypeMarkdown, junk, "../a.md"), a.Descriptor(), TypeMarkdown)
+		refer(t, s, describe(TypeMarkdown, junk, ""), a.Descriptor(), TypeMarkdown)
+		refer(t, s, describeAs(TypeMarkdown, canon.Sum(junk), MaxDocument+1, "a.md"), a.Descriptor(), TypeMarkdown)
+		list, complete, err := Documents(ctx, s, a.Digest)
+		want := DocumentInfo{d.Digest, TypeMarkdown, "model-card.md", canon.Sum(card.Data), int64(len(card.Data))}
+		if err != nil || !complete || len(list) != 1 || list[0] != want {
+			t.Errorf("got %+v, %v, %v", list, complete, err)
+		}
+		if list, complete, err := Documents(ctx, s, canon.Sum(junk)); err != nil || !complete || len(list) != 0 {
+			t.Errorf("about something else: %+v, %v, %v", list, complete, err)
+		}
+	})
+}

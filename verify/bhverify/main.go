@@ -3,6 +3,7 @@
 //
 //	bhverify release REF --policy FILE    judge a release, check by check
 //	bhverify rebuild REF                  train a release again and compare
+//	bhverify inspect REF                  show a release and what is said about it
 //	bhverify bundle --bundle FILE …       verify a Sigstore bundle about any file
 //	bhverify dataset check REF            prove that a dataset keeps its format
 //	bhverify dataset prove REF            prove that a row is in a dataset, or is not
@@ -40,6 +41,7 @@ local file and is never taken from what is judged.`,
 			releaseCommand(),
 			rebuildCommand(),
 			bundleCommand(),
+			inspectCommand(),
 			datasetCheckCommand(),
 			datasetProveCommand(),
 			datasetVerifyProofCommand(),

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 //	release DIR [key=value ...]  put a release into a layout directory; signer= (none: unsigned),
 //	                             number=, product=, dataset=, builder=, about= (number of the release
 //	                             that the statement speaks about), bundle= (write it to this file,
-//	                             not to the store); sets the variables DIGEST and DATASET
+//	                             not to the store); \e in a value is an escape, \n a line end; sets DIGEST and DATASET
 //	keyless ROOT                 start a Sigstore and write its trusted root; from then on signer= may be
 //	                             keyless:SAN, with the issuer https://issuer.example.org
 //	channel DIR [key=value ...]  publish the channel "stable" there; signer=, sequence=, number= and
@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 //	snapshot DIR [key=value ...] build the snapshot of the built-in sample; skip= (leave this many
 //	                             inputs out), layout= (put it there with a release that names it);
 //	                             sets DATASET, ROOT (of records), ROWS, and DIGEST with a layout
+//	attach DIR                   attach a model card to it
 //	damage DIR FILE              change one byte of a file of the last release in DIR
 func TestScripts(t *testing.T) { runScripts(t, "testdata") }
 
@@ -96,6 +97,11 @@ func runScripts(t *testing.T, dir string) {
 			"release":  putRelease,
 			"snapshot": putSnapshot,
 			"damage":   damage,
+			"attach": func(ts *testscript.TestScript, _ bool, args []string) {
+				_, err := oras.Attach(context.Background(), layout(ts, args[0]), oras.Descriptor{Digest: digest(ts, ts.Getenv("DIGEST"))},
+					oras.Document{Type: oras.TypeMarkdown, Name: "model-card.md", Data: []byte("# card")})
+				ts.Check(err)
+			},
 		},
 	})
 }
@@ -135,7 +141,7 @@ func putRelease(ts *testscript.TestScript, _ bool, args []string) {
 	set := map[string]string{"number": "12", "product": "shop", "dataset": "d", "builder": "https://example.org/builder"}
 	for _, kv := range args[1:] {
 		k, v, _ := strings.Cut(kv, "=")
-		set[k] = v
+		set[k] = strings.NewReplacer(`\e`, "\x1b", `\n`, "\n").Replace(v)
 	}
 	number := func(key string) int64 {
 		n, err := strconv.ParseInt(set[key], 10, 64)
