@@ -93,6 +93,9 @@ func growIsolation(ctx context.Context, p IsolationParams, seed int64, src sourc
 			g.values[c] = g.values[c][:0]
 		}
 		g.columns = columns
+		if len(columns) <= fewColumns {
+			g.load()
+		}
 		g.grow(g.rows, 0)
 		trees[i] = g.tree
 	})
@@ -113,11 +116,29 @@ type isolator struct {
 	rows   []int32
 }
 
+// fewColumns is the number of columns up to which nearly all are looked at.
+const fewColumns = 64
+
+// load reads all columns of the sample, a few rows at a time: values of a row
+// stand near each other.
+func (g *isolator) load() {
+	const few = 8
+	for c := range g.values {
+		g.values[c] = grown(g.values[c], len(g.drawn))
+	}
+	for lo := 0; lo < len(g.drawn); lo += few {
+		hi := min(lo+few, len(g.drawn))
+		for c, v := range g.values {
+			g.src(v[lo:hi], g.columns[c], g.drawn[lo:hi])
+		}
+	}
+}
+
 // column returns the values of a column in the sample.
 func (g *isolator) column(pos int) []float32 {
 	v := g.values[pos]
 	if len(v) == 0 {
-		v = append(v, make([]float32, len(g.drawn))...)
+		v = grown(v, len(g.drawn))
 		g.src(v, g.columns[pos], g.drawn)
 		g.values[pos] = v
 	}
