@@ -127,7 +127,11 @@ def peer(job):
     import numpy as np
 
     folder, task, threads = job["folder"], job["task"], job["threads"]
-    x, y = np.load(f"{folder}/train.npy"), np.load(f"{folder}/train-{task}.npy")
+    if job["load"] == "csv":
+        rows = np.loadtxt(f"{folder}/train-{task}.csv", delimiter=",", skiprows=1)
+        x, y = rows[:, :-1], rows[:, -1].astype(np.uint8)
+    else:
+        x, y = np.load(f"{folder}/train.npy"), np.load(f"{folder}/train-{task}.npy")
     r = {}
     if job["who"] == "xgboost":
         import xgboost
@@ -224,7 +228,9 @@ def contests(learners, rows, columns):
 
 def compare(o, folder, rows, columns, results):
     for job, rivals in contests(o.learners, rows, columns):
-        job.update(folder=folder, threads=o.threads)
+        if job["task"] not in o.tasks or "depth" in job and job["learner"] == "boosting" and o.depths and job["depth"] not in o.depths:
+            continue
+        job.update(folder=folder, threads=o.threads, load=o.load)
         same_rows_in_child(job, rows)
         took = {who: [] for who in ["bhtrain", *rivals]}
         for k in range(o.runs):
@@ -287,6 +293,9 @@ def main():
     p.add_argument("--rows", default="10000,100000,1000000")
     p.add_argument("--columns", default="29,256")
     p.add_argument("--learners", default="boosting,forest,isolation")
+    p.add_argument("--tasks", default=",".join(CLASSES), help="isolation counts as binary")
+    p.add_argument("--depths", help="of boosting: 6, 12 or both")
+    p.add_argument("--load", choices=["npy", "csv"], default="npy", help="what the others read the rows from")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--runs", type=int, default=3)
     p.add_argument("--trees", type=int, help="for all sizes (default: fewer, the larger)")
@@ -305,7 +314,8 @@ def main():
         return
     if not o.bhtrain:
         p.error("--bhtrain is missing")
-    o.learners = o.learners.split(",")
+    o.learners, o.tasks = o.learners.split(","), o.tasks.split(",")
+    o.depths = [int(d) for d in o.depths.split(",")] if o.depths else []
     if o.trees:
         for learner in TREES:
             TREES[learner] = [(math.inf, o.trees)]
