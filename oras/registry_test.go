@@ -176,3 +176,25 @@ func TestUserAgentIsOurs(t *testing.T) {
 	opt.UserAgent = "bhagent/1"
 	push(t, serve(t, h, opt), samplePack(t))
 }
+
+// Whatever a registry writes into headers that name places, it stays at its own.
+func FuzzLedAway(f *testing.F) {
+	f.Add(`<https://registry.example.org/v2/x?page=1>; rel="next"`, "https://auth.example.org/token")
+	f.Add(`</v2/x?n=1&last=y>; rel="next"`, "https://registry.example.org/token")
+	f.Add(`<//evil.example/x>; rel="next"`, "https://example.org.evil.example/")
+	f.Add(`<https://registry.example.org@evil.example/>; rel="next"`, "https://auth.example.org@evil.example/")
+	f.Add(`<\\evil.example\x>;rel = "next"`, "https://evil.example\\@auth.example.org/")
+	f.Fuzz(func(t *testing.T, link, realm string) {
+		at := &url.URL{Scheme: "https", Host: "registry.example.org", Path: "/v2/x"}
+		next := nextPage(&http.Response{Header: http.Header{"Link": {link}}, Request: &http.Request{URL: at}})
+		if u, err := url.Parse(next); next != "" && (err != nil || u.Host != at.Host) {
+			t.Errorf("%q leads to %q", link, next)
+		}
+		if samePlace(at.Host, realm) {
+			u, err := url.Parse(realm)
+			if h := strings.ToLower(u.Hostname()); err != nil || h != "example.org" && !strings.HasSuffix(h, ".example.org") {
+				t.Errorf("%q gets the password", realm)
+			}
+		}
+	})
+}
