@@ -101,7 +101,7 @@ func replay(t *testing.T, inputs []dataset.Input, recipe trainer.Recipe, p recor
 			t.Fatal(err)
 		}
 		got := session.Vector(&rec)
-		if next == len(m.Rows) || m.Rows[next].Record != at || m.Sources[m.Rows[next].Source] == trainer.OrdinarySource {
+		if next == len(m.Rows) || m.Rows[next].Record != at || m.Rows[next].Derived || m.Sources[m.Rows[next].Source] == trainer.OrdinarySource {
 			continue // not used for training, but part of the history
 		}
 		want := m.X[next*m.Dim : (next+1)*m.Dim]
@@ -113,9 +113,9 @@ func replay(t *testing.T, inputs []dataset.Input, recipe trainer.Recipe, p recor
 		next++
 		compared++
 	}
-	// What is left is the ordinary traffic that the recipe adds to every dataset.
+	// What is left are the rows that the recipe adds to every dataset.
 	for _, row := range m.Rows[next:] {
-		if m.Sources[row.Source] != trainer.OrdinarySource {
+		if !row.Derived && m.Sources[row.Source] != trainer.OrdinarySource {
 			t.Fatalf("record %d was not replayed", row.Record)
 		}
 	}

@@ -30,6 +30,7 @@ type Matrix struct {
 	Classes  []string       `json:"classes"`  // by class_index
 	Columns  int            `json:"columns"`  // of matrix.arrow and matrix.csv
 	Dataset  canon.Digest   `json:"dataset"`  // digest of the snapshot
+	Derived  int64          `json:"derived"`  // rows that are a record in another form, among the training rows
 	Features canon.Digest   `json:"features"` // of the configuration of feature extraction, as in a release
 	Files    []FileSize     `json:"files"`    // the three others, sorted by name
 	Format   int            `json:"format"`   // 1
@@ -138,7 +139,7 @@ func (d *Matrix) write(ctx context.Context, dir string, m *trainer.Matrix, opt t
 		return err
 	}
 	d.Classes, d.Columns, d.Features, d.Format = m.Classes, len(trainer.MatrixColumns()), canon.Sum(config), 1
-	d.Recipe, d.Rows = m.Recipe, int64(len(m.Rows))
+	d.Recipe, d.Rows, d.Derived = m.Recipe, int64(len(m.Rows)), m.Count.Derived
 	for i := range m.Rows {
 		switch m.Rows[i].Part {
 		case trainer.Training:

@@ -79,7 +79,7 @@ func TestSampleGivesTheGoldenMatrix(t *testing.T) {
 	if err := canon.UnmarshalCanonical(b, &m); err != nil {
 		t.Fatal(err)
 	}
-	if m.Dataset != r.Matrix.Dataset || m.Rows != r.Counts.Used || m.Parts.Training+m.Parts.Validation+m.Parts.Test != m.Rows || m.Recipe.AsOf == 0 {
+	if m.Dataset != r.Matrix.Dataset || m.Rows != r.Counts.Used+r.Counts.Derived || m.Derived != r.Counts.Derived || m.Derived == 0 || m.Parts.Training+m.Parts.Validation+m.Parts.Test != m.Rows || m.Recipe.AsOf == 0 {
 		t.Errorf("%s says %+v", MatrixFile, m)
 	}
 	for _, f := range m.Files {

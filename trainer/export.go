@@ -28,8 +28,9 @@ type MatrixColumn struct {
 // rowColumns stand before the features.
 var rowColumns = []MatrixColumn{
 	{Name: "exploit", Type: dataset.ExportInt64, Doc: "EDB id of an exploit; 0 for a record."},
-	{Name: "record", Type: dataset.ExportInt64, Doc: "Position among the records of the snapshot, or number of a row of ordinary traffic, from 0; -1 for an exploit."},
+	{Name: "record", Type: dataset.ExportInt64, Doc: "Position among the records of the snapshot, of a derived row that of its record, or number of a row of ordinary traffic, from 0; -1 for an exploit."},
 	{Name: "source", Type: dataset.ExportUtf8, Doc: "What the row was read as: exploitdb, the kind of a record or ordinary."},
+	{Name: "derived", Type: dataset.ExportInt32, Doc: "1 for a training row that is a record's payload in another form, 0 for the others."},
 	{Name: "part", Type: dataset.ExportUtf8, Doc: "training, validation or test."},
 	{Name: "weight", Type: dataset.ExportInt32, Doc: "How much the row counts in training, in 4096ths."},
 	{Name: "class", Type: dataset.ExportUtf8, Doc: "Class of the attack, or benign; empty for a row that trains reputation alone."},
@@ -86,6 +87,14 @@ func (r *Row) record() int64 {
 	return r.Record
 }
 
+// derived returns 1 for a derived row, else 0.
+func (r *Row) derived() int32 {
+	if r.Derived {
+		return 1
+	}
+	return 0
+}
+
 // class returns the name of a row's class, or "".
 func (m *Matrix) class(r *Row) string {
 	if r.Class < 0 {
@@ -112,6 +121,7 @@ func (m *Matrix) WriteArrow(ctx context.Context, w io.Writer, metadata map[strin
 		e.Int64(r.Exploit)
 		e.Int64(r.record())
 		e.Text(m.Sources[r.Source])
+		e.Int32(r.derived())
 		e.Text(r.Part.String())
 		e.Int32(r.Weight)
 		e.Text(m.class(r))
@@ -154,6 +164,7 @@ func (m *Matrix) WriteCSV(ctx context.Context, w io.Writer, opt Options) error {
 		b = append(strconv.AppendInt(b, r.Exploit, 10), ',')
 		b = append(strconv.AppendInt(b, r.record(), 10), ',')
 		b = append(append(b, m.Sources[r.Source]...), ',')
+		b = append(strconv.AppendInt(b, int64(r.derived()), 10), ',')
 		b = append(append(b, r.Part.String()...), ',')
 		b = append(strconv.AppendInt(b, int64(r.Weight), 10), ',')
 		b = append(append(b, m.class(r)...), ',')

@@ -21,6 +21,7 @@ func smallMatrix() *Matrix {
 		{Exploit: 51000, Weight: 4096, Part: Training, Class: 0, Bad: -1},
 		{Record: 0, Weight: 1, Source: 2, Part: Validation, Class: 1, Bad: 0},
 		{Record: 9, Weight: 77, Source: 1, Part: Test, Class: -1, Bad: 1},
+		{Record: 3, Weight: 2048, Source: 5, Derived: true, Part: Training, Class: 0, Bad: -1},
 	}
 	m.X = make([]float32, len(m.Rows)*m.Dim)
 	copy(m.X, []float32{
@@ -52,9 +53,10 @@ func TestMatrixCSVReadsBackExactly(t *testing.T) {
 		}
 	}
 	for i, want := range [][]string{
-		{"51000", "-1", "exploitdb", "training", "4096", "xss", "0", "-1"},
-		{"0", "0", "attacks", "validation", "1", "benign", "1", "0"},
-		{"0", "9", "access", "test", "77", "", "-1", "1"},
+		{"51000", "-1", "exploitdb", "0", "training", "4096", "xss", "0", "-1"},
+		{"0", "0", "attacks", "0", "validation", "1", "benign", "1", "0"},
+		{"0", "9", "access", "0", "test", "77", "", "-1", "1"},
+		{"0", "3", "labelled", "1", "training", "2048", "xss", "0", "-1"},
 	} {
 		if got := lines[1+i][:len(want)]; !slices.Equal(got, want) {
 			t.Errorf("row %d begins %q, want %q", i, got, want)

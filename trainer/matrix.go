@@ -41,7 +41,8 @@ var sources = []string{
 
 // Matrix is what models are fitted on: one row for each exploit and record of
 // a snapshot that a recipe uses, exploits first, each in canonical order, then
-// the rows of ordinary traffic that the recipe asks for.
+// training rows derived from records, in their order, then the rows of ordinary
+// traffic that the recipe asks for.
 type Matrix struct {
 	Dim     int       // columns, feature.Dim
 	X       []float32 // row-major, Dim a row
@@ -56,9 +57,10 @@ type Matrix struct {
 // Row is one row of a matrix beside its features.
 type Row struct {
 	Exploit int64 // EDB id, or 0 for a record
-	Record  int64 // position in the snapshot's records, from 0, or number of Ordinary's row; 0 for an exploit
+	Record  int64 // position in the snapshot's records, from 0, of a derived row that of its record, or number of Ordinary's row; 0 for an exploit
 	Weight  int32 // 1 to 4096, of which 4096 counts 1
-	Source  uint8
+	Source  uint8 // of a derived row that of its record
+	Derived bool  // the record's payload in another form: trains the classifier and counts nowhere else
 	Part    Part
 	Class   int8 // or -1: trains reputation alone
 	Bad     int8 // 1 for level DANGEROUS and above, 0 below, -1 when the row has no address, no time or no level
@@ -68,7 +70,8 @@ type Row struct {
 type Counts struct {
 	Exploits int64     `json:"exploits"` // in the snapshot
 	Records  int64     `json:"records"`  // in the snapshot
-	Used     int64     `json:"used"`     // rows of the matrix
+	Used     int64     `json:"used"`     // rows of the matrix but the derived ones
+	Derived  int64     `json:"derived"`  // training rows that are a record in another form
 	Dropped  []Reason  `json:"dropped"`  // why the others are not, sorted by reason
 	Coverage []Covered `json:"coverage"` // how far the taxonomy reaches, by source
 	Capped   []string  `json:"capped"`   // sites whose weight was lowered, sorted
@@ -95,9 +98,10 @@ func (m *Matrix) row(i int32) []float32 { return m.X[int(i)*m.Dim : (int(i)+1)*m
 // candidateRow is a row while it is not yet known whether it is used.
 type candidateRow struct {
 	Row
-	class int8 // of the taxonomy
-	time  int64
-	site  int32
+	class  int8 // of the taxonomy
+	derive bool // the payload has another form to train on
+	time   int64
+	site   int32
 }
 
 // BuildMatrix reads the snapshot twice, first to choose rows, weights, parts
@@ -105,7 +109,7 @@ type candidateRow struct {
 // with one tracker that sees every record of the snapshot, used or not.
 //
 // Memory is that of the matrix (Dim float32 a row, at most recipe.MaxRows
-// rows) and some 50 bytes for each labelled row of the snapshot. A recipe that
+// rows and as many derived ones) and some 50 bytes for each labelled row of the snapshot. A recipe that
 // is not valid is ErrRecipe, a snapshot without rows to use ErrTooFew, a broken
 // one dataset.ErrCorrupt.
 func BuildMatrix(ctx context.Context, s *dataset.Snapshot, r Recipe, opt Options) (*Matrix, error) {
@@ -121,6 +125,7 @@ func BuildMatrix(ctx context.Context, s *dataset.Snapshot, r Recipe, opt Options
 		return nil, err
 	}
 	c.vector = make([]float32, feature.Dim)
+	c.deriver = deriver{recipe: &c.recipe, x: c.plain, vector: c.vector}
 	if err := c.read(ctx, s, opt); err != nil {
 		return nil, err
 	}
@@ -152,6 +157,7 @@ type collector struct {
 	exploitClass map[int64]int8
 	plain        *feature.Extractor // without a lexicon
 	vector       []float32
+	deriver      deriver
 	sites        []string // by number, 0 is "" (files)
 	newest       int64
 	count        Counts
@@ -241,6 +247,9 @@ func (c *collector) read(ctx context.Context, s *dataset.Snapshot, opt Options) 
 			c.sites = append(c.sites, r.Site)
 		}
 		row.site = int32(len(c.sites) - 1)
+		if row.Part == Training && class >= 0 && row.Bad < 0 {
+			_, row.derive = c.deriver.derive(asked(r))
+		}
 		c.rows = append(c.rows, row)
 	}
 	benign := int8(slices.Index(c.names, classBenign))
@@ -266,8 +275,11 @@ var (
 	targetsAt  = uint8(slices.Index(sources, string(record.Targets)))
 )
 
-// made says whether the row is ordinary traffic that no site recorded.
-func (r *Row) made() bool { return r.Source == ordinaryAt }
+// isOrdinary says whether the row is ordinary traffic that no site recorded.
+func (r *Row) isOrdinary() bool { return r.Source == ordinaryAt }
+
+// made says whether the row is none of the snapshot.
+func (r *Row) made() bool { return r.isOrdinary() || r.Derived }
 
 // isTitle says whether the row is the title of an exploit.
 func (r *Row) isTitle() bool { return r.Exploit != 0 }
@@ -373,6 +385,29 @@ func (c *collector) weigh() {
 	for i, w := range weights {
 		c.rows[i].Weight = w
 	}
+	c.derive()
+}
+
+// derive adds the derived rows. A record and its other form count together
+// what the record counted alone.
+func (c *collector) derive() {
+	var derived []candidateRow
+	for i := range c.rows {
+		row := &c.rows[i]
+		if !row.derive {
+			continue
+		}
+		other := *row
+		other.Derived = true
+		other.Weight = max(1, row.Weight/2)
+		row.Weight = max(1, row.Weight-other.Weight)
+		derived = append(derived, other)
+	}
+	ordinary := len(c.rows)
+	for ordinary > 0 && c.rows[ordinary-1].isOrdinary() {
+		ordinary--
+	}
+	c.rows = slices.Insert(c.rows, ordinary, derived...)
 }
 
 // labelled is the number of rows of the snapshot that have a class.
@@ -390,7 +425,7 @@ func (c *collector) labelled() (n int64) {
 func (c *collector) matrix() *Matrix {
 	training := make([]int64, len(c.names))
 	for i := range c.rows {
-		if row := &c.rows[i]; row.class >= 0 && row.Part == Training {
+		if row := &c.rows[i]; row.class >= 0 && row.Part == Training && !row.Derived {
 			training[row.class]++
 		}
 	}
@@ -438,7 +473,7 @@ func (c *collector) matrix() *Matrix {
 		}
 		if row.Class < 0 && row.Bad < 0 {
 			switch {
-			case row.made(): // no row of the snapshot
+			case row.made():
 			case c.rows[i].class >= 0:
 				c.drop(droppedSmall, 1)
 			default:
@@ -449,10 +484,13 @@ func (c *collector) matrix() *Matrix {
 		if row.Exploit != 0 {
 			titles = append(titles, c.titles[i])
 		}
+		if row.Derived {
+			c.count.Derived++
+		}
 		m.Rows = append(m.Rows, row)
 	}
 	c.titles = titles
-	c.count.Used = int64(len(m.Rows))
+	c.count.Used = int64(len(m.Rows)) - c.count.Derived
 	m.Count = c.count
 	return m
 }
@@ -481,11 +519,12 @@ func (m *Matrix) extract(ctx context.Context, s *dataset.Snapshot, titles []feat
 		return fmt.Errorf("feature configuration: %w", err)
 	}
 	m.X = make([]float32, len(m.Rows)*m.Dim)
-	last := len(m.Rows) // record
-	for ; last > 0 && m.Rows[last-1].made(); last-- {
+	last := len(m.Rows) // record or derived row
+	for ; last > 0 && m.Rows[last-1].isOrdinary(); last-- {
 		r := m.Recipe.ordinary(m.Rows[last-1].Record)
 		x.Vector(m.row(int32(last-1)), &r, nil)
 	}
+	derived := last - int(m.Count.Derived)
 	var recordsErr error
 	parallel(opt.workers(), 2, func(_, half int) {
 		if half == 1 {
@@ -494,14 +533,18 @@ func (m *Matrix) extract(ctx context.Context, s *dataset.Snapshot, titles []feat
 			}
 			return
 		}
-		recordsErr = m.extractRecords(ctx, s, x, len(titles), last, opt)
+		recordsErr = m.extractRecords(ctx, s, x, len(titles), derived, opt)
 	})
 	return recordsErr
 }
 
+// extractRecords computes the features of rows next to end, which are records,
+// and of the derived rows that follow them.
 func (m *Matrix) extractRecords(ctx context.Context, s *dataset.Snapshot, x *feature.Extractor, next, end int, opt Options) error {
 	tracker := feature.NewTracker(m.Config)
 	spare := make([]float32, m.Dim)
+	d := deriver{recipe: &m.Recipe, x: x, vector: make([]float32, m.Dim)}
+	derived, last := end, end+int(m.Count.Derived)
 	at := int64(-1)
 	for r, err := range s.Records(ctx) {
 		if err != nil {
@@ -514,10 +557,19 @@ func (m *Matrix) extractRecords(ctx context.Context, s *dataset.Snapshot, x *fea
 			dst = m.row(int32(next))
 			next++
 		}
-		x.Vector(dst, asked(r), tracker)
+		seen := asked(r)
+		x.Vector(dst, seen, tracker)
+		if derived < last && m.Rows[derived].Record == at {
+			other, ok := d.derive(seen)
+			if !ok {
+				return fmt.Errorf("reading records: record %d has no other form any more", at)
+			}
+			x.Vector(m.row(int32(derived)), &other, nil)
+			derived++
+		}
 	}
-	if next != end {
-		return fmt.Errorf("reading records: %d of %d rows came again", next, end)
+	if next != end || derived != last {
+		return fmt.Errorf("reading records: %d of %d rows came again, and the records of %d of %d derived rows", next, end, derived-end, last-end)
 	}
 	return nil
 }

@@ -85,6 +85,7 @@ type ReputationMetrics struct {
 type DataMetrics struct {
 	Exploits int64        `json:"exploits"` // in the snapshot
 	Records  int64        `json:"records"`  // in the snapshot
+	Derived  int64        `json:"derived"`  // training rows of the classifier that are a record in another form, counted nowhere else
 	Sources  []SourceData `json:"sources"`  // those with rows in the snapshot
 	Classes  []ClassData  `json:"classes"`  // in the order of the model
 	Unused   []UnusedData `json:"unused"`   // rows that trained and tested nothing, by reason
@@ -137,7 +138,9 @@ type SourceRows struct {
 func (m *Matrix) summary(metrics Metrics) Summary {
 	s := Summary{Counts: m.Count, Metrics: metrics, Classes: m.classTable()}
 	for i := range m.Rows {
-		s.Parts[m.Rows[i].Part]++
+		if row := &m.Rows[i]; !row.Derived {
+			s.Parts[row.Part]++
+		}
 	}
 	return s
 }
@@ -150,7 +153,7 @@ func (m *Matrix) classTable() []ClassSummary {
 		bySource[k] = make([]int64, len(m.Sources))
 	}
 	for i := range m.Rows {
-		if row := &m.Rows[i]; row.Class >= 0 {
+		if row := &m.Rows[i]; row.Class >= 0 && !row.Derived {
 			table[row.Class].Parts[row.Part]++
 			bySource[row.Class][row.Source]++
 		}
@@ -181,6 +184,10 @@ func (m *Matrix) dataMetrics() DataMetrics {
 	}
 	for i := range m.Rows {
 		row := &m.Rows[i]
+		if row.Derived {
+			d.Derived++
+			continue
+		}
 		d.Sources[at[row.Source]].Parts[row.Part]++
 		if row.Class >= 0 {
 			d.Classes[row.Class].Parts[row.Part]++

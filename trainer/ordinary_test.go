@@ -65,7 +65,7 @@ func TestOrdinaryTrafficIsASourceOfItsOwn(t *testing.T) {
 	}
 	var parts [3]int
 	for _, row := range with.Rows[n:] {
-		if !row.made() || with.Classes[row.Class] != classBenign || row.Bad != -1 || row.Weight != unitWeight || with.isBenignRecord(&row) {
+		if !row.isOrdinary() || row.Derived || with.Classes[row.Class] != classBenign || row.Bad != -1 || row.Weight != unitWeight || with.isBenignRecord(&row) {
 			t.Fatalf("row %+v", row)
 		}
 		parts[row.Part]++
@@ -73,7 +73,7 @@ func TestOrdinaryTrafficIsASourceOfItsOwn(t *testing.T) {
 	if parts[Training] < parts[Validation] || parts[Validation] == 0 || parts[Test] == 0 {
 		t.Errorf("parts %v", parts)
 	}
-	if slices.ContainsFunc(without.Rows, func(r Row) bool { return r.made() }) {
+	if slices.ContainsFunc(without.Rows, func(r Row) bool { return r.isOrdinary() }) {
 		t.Error("ordinary traffic that nobody asked for")
 	}
 }

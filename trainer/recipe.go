@@ -11,7 +11,7 @@ import (
 // Algorithm is the version of everything in this package that decides output
 // bytes. It is raised whenever any of them changes for some snapshot and
 // recipe.
-const Algorithm = 1
+const Algorithm = 2
 
 // ErrRecipe: a recipe breaks a bound or asks for a version that this program
 // does not have.
@@ -33,6 +33,7 @@ type Recipe struct {
 	MaxRows          int64           `json:"max_rows"`          // rows with the smallest hashes are used when there are more; 100 to 4,000,000
 	MinClassRows     int64           `json:"min_class_rows"`    // a class with fewer training rows is counted as "other"; 1 to 1,000,000
 	OrdinaryPPM      int64           `json:"ordinary_ppm"`      // benign rows made by [Ordinary], a source of their own, for every million rows of data; 0 to 1,000,000
+	DerivedPPM       int64           `json:"derived_ppm"`       // share of payloads without address and time that the classifier also learns in another form, 0 to 1,000,000
 	LightPPM         int64           `json:"light_ppm"`         // weight of an exploit's title or a listed target in the classifier beside another record, 1 to 1,000,000
 	ContaminationPPM int64           `json:"contamination_ppm"` // share of benign records that may raise an anomaly alarm, 0 to 500,000
 	Anomaly          IsolationParams `json:"anomaly"`
@@ -59,19 +60,20 @@ func DefaultRecipe() Recipe {
 		Taxonomy:         TaxonomyVersion,
 		MaxRows:          400_000,
 		MinClassRows:     60,
-		OrdinaryPPM:      50_000,
-		LightPPM:         62_500,
+		OrdinaryPPM:      75_000,
+		DerivedPPM:       500_000,
+		LightPPM:         100_000,
 		ContaminationPPM: 10_000,
 		Anomaly:          IsolationParams{Trees: 100, Sample: 256, MaxBytes: 88 << 10},
 		Classifier: Classifier{Boosting: &BoostParams{
 			Rounds: 60, Patience: 8, MaxLeaves: 16, MaxDepth: 8, MaxBins: 255,
 			LearningRatePPM: 250_000, L2Milli: 2000, MinHessianMilli: 100, MinRows: 4, MinGainMilli: 2000, MaxStepMilli: 2000,
-			ColumnsPPM: 600_000, BalancePPM: 250_000, BalanceLimitMilli: 8000, MaxBytes: 135 << 10,
+			ColumnsPPM: 800_000, BalancePPM: 250_000, BalanceLimitMilli: 8000, MaxBytes: 135 << 10,
 		}},
 		Reputation: BoostParams{
 			Rounds: 150, Patience: 20, MaxLeaves: 16, MaxDepth: 6, MaxBins: 255,
-			LearningRatePPM: 100_000, L2Milli: 1000, MinHessianMilli: 1000, MinRows: 10, MinGainMilli: 100, MaxStepMilli: 4000,
-			ColumnsPPM: 1_000_000, BalancePPM: 500_000, BalanceLimitMilli: 8000, MaxBytes: 44 << 10,
+			LearningRatePPM: 100_000, L2Milli: 1000, MinHessianMilli: 1000, MinRows: 30, MinGainMilli: 100, MaxStepMilli: 4000,
+			ColumnsPPM: 300_000, BalancePPM: 0, BalanceLimitMilli: 8000, MaxBytes: 44 << 10,
 		},
 	}
 }
@@ -102,6 +104,7 @@ func (r *Recipe) Validate() error {
 		{"max_rows", r.MaxRows, minRows, 4_000_000},
 		{"min_class_rows", r.MinClassRows, 1, million},
 		{"light_ppm", r.LightPPM, 1, million},
+		{"derived_ppm", r.DerivedPPM, 0, million},
 		{"ordinary_ppm", r.OrdinaryPPM, 0, million},
 		{"contamination_ppm", r.ContaminationPPM, 0, 500_000},
 		{"anomaly.trees", int64(r.Anomaly.Trees), 1, 128},

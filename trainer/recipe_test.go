@@ -118,7 +118,7 @@ func TestDecodingRefusesOtherRecipes(t *testing.T) {
 		"unknown field":     {`"seed":1`, `"seed":1,"sede":1`},
 		"duplicate field":   {`"seed":1`, `"seed":1,"seed":1`},
 		"fraction":          {`"seed":1`, `"seed":1.5`},
-		"another algorithm": {`"algorithm":1`, `"algorithm":2`},
+		"another algorithm": {`"algorithm":2`, `"algorithm":1`},
 		"missing field":     {`"window_days":730`, `"window_days":0`},
 	} {
 		b := strings.Replace(string(good), change[0], change[1], 1)

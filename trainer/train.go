@@ -186,7 +186,7 @@ type trainer struct {
 
 func (t *trainer) scaler(context.Context) error {
 	m := t.m
-	t.scale = fitScaler(m.X, m.Dim, m.where(func(r *Row) bool { return r.Part == Training }), t.opt.workers())
+	t.scale = fitScaler(m.X, m.Dim, m.where(func(r *Row) bool { return r.Part == Training && !r.Derived }), t.opt.workers())
 	b, err := model.EncodeScaler(t.scale)
 	if err != nil {
 		return fmt.Errorf("scaler: %w", err)
@@ -205,6 +205,14 @@ func (t *trainer) scaled(rows []int32) []float32 {
 	return x
 }
 
+// minQuantile is the number of validation rows from which a source has a say
+// in the threshold of anomalies.
+const minQuantile = 100
+
+// anomaly fits the detector on benign records. Its threshold gives at most the
+// asked share of alarms on benign validation rows, on all of them and on those
+// of each source that has enough: a quiet source cannot pay for the alarms of
+// another.
 func (t *trainer) anomaly(ctx context.Context) error {
 	m, p := t.m, t.m.Recipe.Anomaly
 	rows := m.where(func(r *Row) bool { return m.isBenignRecord(r) && r.Part == Training })
@@ -217,11 +225,7 @@ func (t *trainer) anomaly(ctx context.Context) error {
 		}
 		rows = drawn
 	}
-	index := make([]int32, len(rows))
-	for i := range index {
-		index[i] = int32(i)
-	}
-	trees, size, err := growIsolation(ctx, p, m.Recipe.Seed, rowMajor(t.scaled(rows), m.Dim), feature.ForAnomaly(), index, t.opt.workers())
+	trees, size, err := growIsolation(ctx, p, m.Recipe.Seed, rowMajor(t.scaled(rows), m.Dim), feature.ForAnomaly(), m.spread(rows), t.opt.workers())
 	if err != nil {
 		return err
 	}
@@ -239,21 +243,54 @@ func (t *trainer) anomaly(ctx context.Context) error {
 	t.opt.rounds("anomaly")(len(e.Trees), len(e.Trees))
 
 	valid := m.where(func(r *Row) bool { return m.isBenignRecord(r) && r.Part == Validation })
-	sums := make([]int64, len(valid))
+	bySource := make([][]int64, len(m.Sources))
+	all := make([]int64, len(valid))
 	x := make([]float32, m.Dim)
 	for i, r := range valid {
 		t.scale.Apply(x, m.row(r))
 		for k := range e.Trees {
-			sums[i] += int64(trees[k].length(x))
+			all[i] += int64(trees[k].length(x))
+		}
+		source := m.Rows[r].Source
+		bySource[source] = append(bySource[source], all[i])
+	}
+	slices.Sort(all)
+	threshold := lowest(all, m.Recipe.ContaminationPPM)
+	for _, sums := range bySource {
+		if len(sums) >= minQuantile {
+			slices.Sort(sums)
+			threshold = min(threshold, lowest(sums, m.Recipe.ContaminationPPM))
 		}
 	}
-	slices.Sort(sums)
 	t.scoring.Anomaly = model.AnomalyRule{
 		Contamination: int(m.Recipe.ContaminationPPM), Shift: pathBits,
-		Threshold: int(max(-1, lowest(sums, m.Recipe.ContaminationPPM))),
+		Threshold: int(max(-1, threshold)),
 	}
 	t.metrics.Anomaly.Trees = int64(len(e.Trees))
 	return nil
+}
+
+// spread returns positions in rows, once for the source that has most rows, and
+// for others twice as long as they are then fewer: what a small source holds
+// would be rare in every sample, and so an anomaly.
+func (m *Matrix) spread(rows []int32) []int32 {
+	count := make([]int, len(m.Sources))
+	for _, r := range rows {
+		count[m.Rows[r].Source]++
+	}
+	most := slices.Max(count)
+	index := make([]int32, 0, 2*len(rows))
+	for i := range rows {
+		index = append(index, int32(i))
+	}
+	again := make([]int, len(m.Sources)) // rows of a source that are there a second time
+	for i, r := range rows {
+		if s := m.Rows[r].Source; count[s]+again[s] < most && again[s] < count[s] {
+			again[s]++
+			index = append(index, int32(i))
+		}
+	}
+	return index
 }
 
 // model returns the tree in the form of the model files.
@@ -313,7 +350,7 @@ func (t *trainer) pick(rows []int32, columns []int, maxBins int, like *bins, lab
 
 // fewLight is the weight, in rows, below which the light rows of one class are
 // not made lighter together.
-const fewLight = 64
+const fewLight = 8
 
 // lighten makes the light rows of each class count ppm parts in a million of
 // what they weigh, but together as many as fewLight if there are so many, and

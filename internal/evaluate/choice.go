@@ -61,7 +61,8 @@ var variants = []variant{
 	}},
 }
 
-// hold takes sources out of training and validation: their rows are tested.
+// hold takes sources out of training and validation: their rows are tested, but
+// for derived ones, which are not used.
 func hold(m *trainer.Matrix, names ...string) {
 	for i := range m.Rows {
 		for _, n := range names {

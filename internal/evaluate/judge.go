@@ -60,11 +60,11 @@ func classifierOnly(m *trainer.Matrix) {
 	m.Recipe.Anomaly.Trees, m.Recipe.Reputation.Rounds = 1, 1
 }
 
-// rows returns the labelled rows for which keep is true.
+// rows returns the labelled rows that are not derived for which keep is true.
 func (j *judge) rows(keep func(r *trainer.Row) bool) []int {
 	var rows []int
 	for i := range j.m.Rows {
-		if j.truth[i] >= 0 && keep(&j.m.Rows[i]) {
+		if j.truth[i] >= 0 && !j.m.Rows[i].Derived && keep(&j.m.Rows[i]) {
 			rows = append(rows, i)
 		}
 	}
@@ -226,7 +226,7 @@ func (j *judge) missed(rows []int) []string {
 	k := len(j.m.Classes)
 	training, truth, both := make([]int, k), make([]int, k), make([]int, k)
 	for i, c := range j.truth {
-		if c >= 0 && j.m.Rows[i].Part == trainer.Training {
+		if r := &j.m.Rows[i]; c >= 0 && r.Part == trainer.Training && !r.Derived {
 			training[c]++
 		}
 	}

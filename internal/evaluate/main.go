@@ -33,6 +33,7 @@ func main() {
 	asOf := pflag.String("as-of", "", "RFC 3339 time that the recipe's window ends at (default: the newest record)")
 	window := pflag.Int64("window", 0, "days of the recipe's window (default: the recipe's)")
 	ordinary := pflag.Int64("ordinary", -1, "ordinary_ppm of the recipe (default: the recipe's)")
+	derived := pflag.Int64("derived", -1, "derived_ppm of the recipe (default: the recipe's)")
 	only := pflag.StringArray("only", nil, "variants of the study to run (default: all)")
 	pflag.Parse()
 	study := studies[pflag.Arg(0)]
@@ -43,6 +44,9 @@ func main() {
 	r := trainer.DefaultRecipe()
 	if *ordinary >= 0 {
 		r.OrdinaryPPM = *ordinary
+	}
+	if *derived >= 0 {
+		r.DerivedPPM = *derived
 	}
 	if *window > 0 {
 		r.WindowDays = *window

@@ -111,6 +111,9 @@ func writeMatrix(c *cli.Call, p *pipeline.Plan, r *pipeline.MatrixReport) error 
 	m, n := &r.Matrix, &r.Counts
 	fmt.Fprintf(out, "\nMATRIX of %d rows (%d training, %d validation, %d test) from %d, %d columns\n",
 		m.Rows, m.Parts.Training, m.Parts.Validation, m.Parts.Test, n.Exploits+n.Records, m.Columns)
+	if m.Derived > 0 {
+		fmt.Fprintf(out, "    derived  %6d  training rows are a record's payload in another form\n", m.Derived)
+	}
 	for _, d := range n.Dropped {
 		fmt.Fprintf(out, "    not used %6d  %s\n", d.Rows, d.Reason)
 	}

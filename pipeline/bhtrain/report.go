@@ -160,6 +160,9 @@ func writeTraining(out io.Writer, s *trainer.Summary) {
 	}
 	fmt.Fprintf(out, " (%d training, %d validation, %d test)\n",
 		s.Parts[trainer.Training], s.Parts[trainer.Validation], s.Parts[trainer.Test])
+	if n.Derived > 0 {
+		fmt.Fprintf(out, "    derived  %6d  more training rows: payloads in another form\n", n.Derived)
+	}
 	for _, d := range n.Dropped {
 		fmt.Fprintf(out, "    not used %6d  %s\n", d.Rows, d.Reason)
 	}

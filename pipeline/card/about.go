@@ -166,6 +166,9 @@ func (c *Card) limits() []string {
 			list = append(list, fmt.Sprintf("%s benign rows were made by the trainer, since the data lacks ordinary traffic of their shapes: figures of source %s say how the models take these shapes, not real traffic.", count(s.Rows), s.Source))
 		}
 	}
+	if n := c.metrics.Data.Derived; n > 0 {
+		list = append(list, fmt.Sprintf("Beside the rows counted here, the classifier learnt from %s that are payloads of training rows in another form, a value as part of a request or a request's value alone.", count(n)))
+	}
 	for _, s := range m.Sources {
 		if s.Benign >= minTest && s.FalseAlarmPPM > 50_000 {
 			list = append(list, fmt.Sprintf("Of the benign test rows of source %s, %s are called attacks.", s.Source, percent(s.FalseAlarmPPM)))
