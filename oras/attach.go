@@ -66,9 +66,15 @@ func putReferrer(ctx context.Context, s Store, subject Descriptor, m manifest, d
 	if err != nil {
 		return Descriptor{}, err
 	}
+	return putAbout(ctx, s, on, m, data)
+}
+
+// putAbout is putReferrer for a subject that need not be in the store.
+func putAbout(ctx context.Context, s Store, on Descriptor, m manifest, data []byte) (Descriptor, error) {
 	on.ArtifactType = ""
 	m.SchemaVersion, m.MediaType, m.Subject = 2, TypeManifest, &on
-	if b, err = canon.Marshal(m); err != nil {
+	b, err := canon.Marshal(m)
+	if err != nil {
 		return Descriptor{}, fmt.Errorf("referrer manifest: %w", invalid(err))
 	}
 	if err := putBytes(ctx, s, m.Config, []byte(emptyJSON)); err != nil {

@@ -25,6 +25,18 @@ const emptyJSON = `{}`
 // have been read back; a tag that another writer set in between is ErrExists.
 // Bytes that are no such bundle are ErrInvalid.
 func AttachBundle(ctx context.Context, s Store, subject Descriptor, bundle []byte, predicateType, tag string, created time.Time) (Descriptor, error) {
+	return putBundle(ctx, s, subject, bundle, predicateType, tag, created, putReferrer)
+}
+
+// PutBundle is AttachBundle for a statement that is kept in a place of its
+// signer's own, where the manifest that it is about need not be: readers find it
+// under the tag.
+func PutBundle(ctx context.Context, s Store, subject Descriptor, bundle []byte, predicateType, tag string, created time.Time) (Descriptor, error) {
+	return putBundle(ctx, s, subject, bundle, predicateType, tag, created, putAbout)
+}
+
+func putBundle(ctx context.Context, s Store, subject Descriptor, bundle []byte, predicateType, tag string, created time.Time,
+	put func(context.Context, Store, Descriptor, manifest, []byte) (Descriptor, error)) (Descriptor, error) {
 	if err := checkBundle(bundle); err != nil {
 		return Descriptor{}, err
 	}
@@ -41,7 +53,7 @@ func AttachBundle(ctx context.Context, s Store, subject Descriptor, bundle []byt
 	if !created.IsZero() {
 		m.Annotations[annotationCreated] = created.UTC().Format(time.RFC3339)
 	}
-	d, err := putReferrer(ctx, s, subject, m, bundle)
+	d, err := put(ctx, s, subject, m, bundle)
 	if err != nil || tag == "" {
 		return d, err
 	}

@@ -54,6 +54,35 @@ func TestBundleIsFoundByTagAndAmongTheReferrers(t *testing.T) {
 	})
 }
 
+// An auditor's own repository does not have the release.
+func TestBundleInAPlaceOfItsOwn(t *testing.T) {
+	ctx := context.Background()
+	a := samplePack(t)
+	eachStore(t, func(t *testing.T, s Store) {
+		tag := ReproductionTag(a.Digest)
+		if _, err := AttachBundle(ctx, s, a.Descriptor(), sampleBundle("x"), predicate, tag, created); !errors.Is(err, ErrNotFound) {
+			t.Errorf("attached to what is not there: %v", err)
+		}
+		if _, err := PutBundle(ctx, s, a.Descriptor(), []byte("no bundle"), predicate, tag, created); !errors.Is(err, ErrInvalid) {
+			t.Errorf("no bundle: %v", err)
+		}
+		for _, text := range []string{"first", "second"} { // a later one takes the tag
+			d, err := PutBundle(ctx, s, a.Descriptor(), sampleBundle(text), predicate, tag, created)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, err := Bundles(ctx, s, a.Digest, tag)
+			if err != nil || len(found.Bundles) == 0 || found.Bundles[0].Manifest != d.Digest || !bytes.Equal(found.Bundles[0].Data, sampleBundle(text)) {
+				t.Errorf("got %+v, %v", found, err)
+			}
+		}
+		other := canon.Sum([]byte("another release"))
+		if found, err := Bundles(ctx, s, other, tag); err != nil || len(found.Bundles) != 0 {
+			t.Errorf("about another release: %+v, %v", found, err)
+		}
+	})
+}
+
 // The form is that of cosign 3: another would not be found by its users.
 func TestBundleManifestHasTheFormOfCosign(t *testing.T) {
 	a := samplePack(t)

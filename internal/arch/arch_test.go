@@ -52,7 +52,7 @@ var mayImport = map[string]string{
 	"pipeline":               "dataset dataset/record trainer oras verify pipeline/card internal/canon internal/durable internal/sign",
 
 	"pipeline/bhtrain": "internal/cli internal/canon internal/durable internal/sign pipeline pipeline/card dataset dataset/record trainer oras verify",
-	"verify/bhverify":  "internal/cli internal/canon internal/durable dataset dataset/record verify verify/rebuild oras",
+	"verify/bhverify":  "internal/cli internal/canon internal/durable internal/sign dataset dataset/record verify verify/rebuild oras",
 	"agent/bhagent":    "internal/cli internal/canon agent agent/server dataset/record trainer/model oras verify",
 
 	"internal/targets/exactprobe": "dataset dataset/record dataset/feature trainer trainer/model internal/canon internal/detmath",
@@ -77,7 +77,7 @@ var importers = map[string]string{
 	sigstore:                                 "internal/sign internal/sign/signtest verify",
 	"github.com/google/go-containerregistry": "oras",
 	"github.com/CycloneDX":                   "pipeline/card",
-	"github.com/spf13/pflag":                 "internal/cli pipeline/bhtrain verify/bhverify agent/bhagent internal/payloadtest internal/evaluate",
+	"github.com/spf13/pflag":                 "internal/cli internal/sign pipeline/bhtrain verify/bhverify agent/bhagent internal/payloadtest internal/evaluate",
 	"github.com/schollz/progressbar":         "internal/cli",
 	"github.com/transparency-dev/merkle":     "dataset",
 	"math/rand":                              "internal/durable internal/durable/faultfs oras agent/server", // names of temporary files, jitter
@@ -89,7 +89,8 @@ var mayNotLink = map[string][]string{
 	"agent/bhagent":    {module + "/trainer", module + "/dataset", module + "/pipeline", arrow, signing, nats, registry},
 	"oras":             {module + "/trainer", module + "/dataset", arrow, sigstore, nats, registry},
 	"verify":           {module + "/trainer", module + "/dataset", module + "/pipeline", arrow, signing, nats, registry},
-	"verify/bhverify":  {module + "/pipeline", signing, nats, registry},
+	"verify/bhverify":  {module + "/pipeline", nats, registry},
+	"verify/rebuild":   {module + "/pipeline", signing, nats, registry},
 	"pipeline/bhtrain": {module + "/agent", nats, registry},
 	"trainer":          {module + "/oras", module + "/verify", sigstore},
 	"trainer/model":    {arrow, "net", "os/exec"},

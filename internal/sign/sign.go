@@ -99,19 +99,39 @@ func (s *Signer) Made() bool { return s.made }
 // A service that does not give what it should is ErrService, a token that cannot be
 // had or must not be sent ErrToken, a result that does not verify ErrUnverified.
 func (s *Signer) Sign(ctx context.Context, statement verify.Statement) ([]byte, error) {
-	payload, err := statement.Encode()
-	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
+	return s.SignAs(ctx, func(verify.Identity) (verify.Statement, error) { return statement, nil })
+}
+
+// SignAs is Sign for a statement that depends on who signs it: say is given the
+// key, or issuer and name of the certificate, before anything is signed.
+func (s *Signer) SignAs(ctx context.Context, say func(verify.Identity) (verify.Statement, error)) ([]byte, error) {
 	pair := keypair{s.key, s.pub}
 	var options sign.BundleOptions
+	who := verify.Identity{Name: "signer", Key: s.pub}
 	if s.Keyless() {
+		var err error
 		if pair, err = newKeypair(); err != nil {
 			return nil, fmt.Errorf("sign: %w", err)
 		}
 		if options, err = s.certificate(ctx); err != nil {
 			return nil, err
 		}
+		der, err := options.CertificateProvider.GetCertificate(ctx, pair, options.CertificateProviderOptions)
+		if err != nil {
+			return nil, err
+		}
+		if who, err = identityOf("signer", der); err != nil {
+			return nil, err
+		}
+		options.CertificateProvider = issued(der)
+	}
+	statement, err := say(who)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := statement.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
 	}
 	options.Context = ctx
 	b, err := sign.Bundle(&sign.DSSEData{Data: payload, PayloadType: verify.PayloadType}, pair, options)
@@ -147,7 +167,19 @@ func (s *Signer) Identity(name string, signed []byte) (verify.Identity, error) {
 	if err := b.UnmarshalJSON(signed); err != nil {
 		return verify.Identity{}, fmt.Errorf("sign: %w", err)
 	}
-	cert, err := x509.ParseCertificate(b.GetVerificationMaterial().GetCertificate().GetRawBytes())
+	return identityOf(name, b.GetVerificationMaterial().GetCertificate().GetRawBytes())
+}
+
+// issued is a certificate authority that has given its certificate already.
+type issued []byte
+
+func (der issued) GetCertificate(context.Context, sign.Keypair, *sign.CertificateProviderOptions) ([]byte, error) {
+	return der, nil
+}
+
+// identityOf is whom a certificate names.
+func identityOf(name string, der []byte) (verify.Identity, error) {
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return verify.Identity{}, fmt.Errorf("sign: %w", err)
 	}

@@ -423,3 +423,30 @@ func TestOpenSignsKeylessWithATokenFromAFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The statement is told who signs before anything is signed.
+func TestSignAs(t *testing.T) {
+	ctx := context.Background()
+	instance := signtest.New(t)
+	signer := keyless(t, services(t, instance.SigningConfig, instance.TrustedRoot), instance.Token(issuer, subject))
+	var told verify.Identity
+	signed, err := signer.SignAs(ctx, func(who verify.Identity) (verify.Statement, error) {
+		told = who
+		return statement(t), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := signer.Identity("signer", signed)
+	if err != nil || told.Certificate == nil || *told.Certificate != *who.Certificate || told.Certificate.SAN != subject {
+		t.Errorf("told %+v, signed by %+v, %v", told, who, err)
+	}
+	stop := errors.New("stop")
+	instance.Requests()
+	if signed, err := signer.SignAs(ctx, func(verify.Identity) (verify.Statement, error) { return verify.Statement{}, stop }); !errors.Is(err, stop) || signed != nil {
+		t.Errorf("%v", err)
+	}
+	if got := instance.Requests(); slices.Contains(got, "log") || slices.Contains(got, "timestamps") {
+		t.Errorf("asked %v for a statement that there is not", got)
+	}
+}

@@ -5,6 +5,7 @@
 //	bhverify rebuild REF                  train a release again and compare
 //	bhverify inspect REF                  show a release and what is said about it
 //	bhverify bundle --bundle FILE …       verify a Sigstore bundle about any file
+//	bhverify auditors REF                 say which auditors have rebuilt a release
 //	bhverify dataset check REF            prove that a dataset keeps its format
 //	bhverify dataset prove REF            prove that a row is in a dataset, or is not
 //	bhverify dataset verify-proof FILE    check such a proof without the dataset
@@ -25,6 +26,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/verify/rebuild"
 )
 
 func main() { app().Main() }
@@ -40,6 +42,7 @@ local file and is never taken from what is judged.`,
 		Commands: []cli.Command{
 			releaseCommand(),
 			rebuildCommand(),
+			auditorsCommand(),
 			bundleCommand(),
 			inspectCommand(),
 			datasetCheckCommand(),
@@ -57,7 +60,8 @@ local file and is never taken from what is judged.`,
 // code maps errors to exit codes. What breaks the rules of the formats is
 // refused; every other error left the question open.
 func code(err error) int {
-	if errors.Is(err, oras.ErrInvalid) || errors.Is(err, dataset.ErrCorrupt) || errors.Is(err, dataset.ErrProof) {
+	if errors.Is(err, oras.ErrInvalid) || errors.Is(err, dataset.ErrCorrupt) || errors.Is(err, dataset.ErrProof) ||
+		errors.Is(err, rebuild.ErrRefused) {
 		return cli.Refused
 	}
 	return cli.Failed

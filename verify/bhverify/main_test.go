@@ -7,7 +7,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,6 +31,8 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/internal/sign/signtest"
 	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
 	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/pipeline"
+	"github.com/battle-hardened-ai/bhtrain/trainer"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
@@ -54,6 +59,10 @@ func TestMain(m *testing.M) {
 //	                             inputs out), layout= (put it there with a release that names it);
 //	                             sets DATASET, ROOT (of records), ROWS, and DIGEST with a layout
 //	attach DIR                   attach a model card to it
+//	train DIR SIGNER             make a release of the sample, as 'bhtrain run' does
+//	private NAME FILE            write the private key of the signer NAME
+//	official                     build the program as an official build that knows its own sum
+//	                             ($H1), as bhverify-official
 //	damage DIR FILE              change one byte of a file of the last release in DIR
 func TestScripts(t *testing.T) { runScripts(t, "testdata") }
 
@@ -96,6 +105,9 @@ func runScripts(t *testing.T, dir string) {
 			"rebuilt":  putRebuild,
 			"release":  putRelease,
 			"snapshot": putSnapshot,
+			"train":    train,
+			"private":  func(ts *testscript.TestScript, _ bool, args []string) { writePrivate(ts, args[0], args[1]) },
+			"official": official,
 			"damage":   damage,
 			"attach": func(ts *testscript.TestScript, _ bool, args []string) {
 				_, err := oras.Attach(context.Background(), layout(ts, args[0]), oras.Descriptor{Digest: digest(ts, ts.Getenv("DIGEST"))},
@@ -340,6 +352,40 @@ func putSnapshot(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(oras.Push(ctx, store, a))
 	ts.Check(store.Tag(ctx, oras.TagLatest, a.Descriptor()))
 	ts.Setenv("DIGEST", a.Digest.String())
+}
+
+func writePrivate(ts *testscript.TestScript, name, file string) {
+	der, err := x509.MarshalPKCS8PrivateKey(privateKey(ts, name))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(file), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+}
+
+// h1 is the sum that an official build of these tests says it has.
+var h1 = "h1:" + strings.Repeat("A", 43) + "="
+
+func train(ts *testscript.TestScript, _ bool, args []string) {
+	writePrivate(ts, args[1], "publisher.key")
+	signer, err := sign.LoadKey(ts.MkAbs("publisher.key"), func() ([]byte, error) { return nil, errors.New("not encrypted") })
+	ts.Check(err)
+	r, err := pipeline.Run(context.Background(), pipeline.Plan{
+		Recipe: trainer.DefaultRecipe(), Product: "shop", Release: 12, Out: ts.MkAbs(args[0]), Signer: signer,
+		Builder: pipeline.Builder{Version: "v1.2.0", Digest: h1},
+	})
+	ts.Check(err)
+	ts.Setenv("DIGEST", r.Release.String())
+}
+
+func official(ts *testscript.TestScript, _ bool, _ []string) {
+	bin := ts.MkAbs("bin")
+	ts.Check(os.MkdirAll(bin, 0o777))
+	const cli = "github.com/battle-hardened-ai/bhtrain/internal/cli"
+	build := exec.Command("go", "build", "-ldflags", fmt.Sprintf("-X %s.version=v1.2.0 -X %s.digest=%s", cli, cli, h1), "-o", filepath.Join(bin, "bhverify-official"), ".")
+	out, err := build.CombinedOutput()
+	if err != nil {
+		ts.Fatalf("%v\n%s", err, out)
+	}
+	ts.Setenv("PATH", bin+string(os.PathListSeparator)+ts.Getenv("PATH"))
+	ts.Setenv("H1", h1)
 }
 
 func damage(ts *testscript.TestScript, _ bool, args []string) {

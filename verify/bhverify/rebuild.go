@@ -33,18 +33,28 @@ reads them, and compared row by row. Where bytes differ, the answer names the pl
 (fields, trees and nodes, rows) and what is likely to be the reason: other rows,
 another recipe, another program, or a change after training.
 
+With --attest what was found, pass or fail, is signed with your own identity and
+published: beside the release, or in a repository of your own (--attest-to), or
+as a file (--out). It needs a policy that says which publishers, trainers and
+datasets you run; nothing else is built. The statement names the program that
+ran, so a build that does not know its own sum cannot attest. --check-transcripts
+holds the statements of the policy's other rebuilders against this rebuild: who
+copied an answer is named.
+
 Exit codes: 0 the same bytes came out, 4 other bytes did, 3 refused by the
 policy or damaged, 1 it could not be done.`,
 		Example: `
 bhverify rebuild dist
 bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml --format json
-bhverify rebuild dist --inputs exploitdb=files_exploits.csv --inputs access=access.log,class=benign --html report.html`,
+bhverify rebuild dist --inputs exploitdb=files_exploits.csv --inputs access=access.log,class=benign --html report.html
+bhverify rebuild registry.example.org/models/web --policy policy.yaml --attest --key auditor.key --attest-to registry.example.net/audits/web`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
 			policy := fs.String("policy", "", "`FILE`: a policy that the release must meet first (default: trust is not judged)")
 			inputs := fs.StringArray("inputs", nil, "`SOURCE=PATH`: a raw file that the dataset was made of, with the options of 'bhtrain'; give all of them, one by one")
 			addressKey := fs.String("address-key", "", "`FILE`: the secret of the dataset's hashed addresses, for --inputs")
 			keepDir := fs.String("keep", "", "`DIR`: keep the dataset and the rebuilt release in this new directory")
 			html := fs.String("html", "", "`FILE`: a new file for the report as one HTML page")
+			attest := newAttestFlags(fs)
 			workers := fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)")
 			temp := fs.String("temp", "", "`DIR`: for temporary files (default: the system's)")
 			plain := fs.Bool("plain-http", false, "talk to the registry without TLS (on the loopback interface this needs no flag)")
@@ -75,7 +85,14 @@ bhverify rebuild dist --inputs exploitdb=files_exploits.csv --inputs access=acce
 						return err
 					}
 				}
-				store, err := oras.Open(ctx, ref, oras.Options{PlainHTTP: *plain, Anonymous: *anonymous})
+				storeOptions := oras.Options{PlainHTTP: *plain, Anonymous: *anonymous}
+				opt.Open = func(ctx context.Context, place oras.Ref) (oras.Store, error) {
+					return oras.Open(ctx, place, storeOptions)
+				}
+				if err := attest.prepare(ctx, &opt); err != nil {
+					return err
+				}
+				store, err := oras.Open(ctx, ref, storeOptions)
 				if err != nil {
 					return err
 				}
@@ -85,9 +102,10 @@ bhverify rebuild dist --inputs exploitdb=files_exploits.csv --inputs access=acce
 				}
 				progress, end := c.Progress()
 				opt.Progress = progress
+				started := time.Now()
 				r, err := rebuild.Reproduce(ctx, store, d.Digest, opt)
 				end()
-				if errors.Is(err, rebuild.ErrRefused) {
+				if errors.Is(err, rebuild.ErrRefused) && r.Verdict != nil {
 					if c.JSON() {
 						err = c.WriteJSON(r)
 					} else {
@@ -108,6 +126,9 @@ bhverify rebuild dist --inputs exploitdb=files_exploits.csv --inputs access=acce
 				}
 				if err == nil && *html != "" {
 					err = writeHTML(*html, r)
+				}
+				if err == nil {
+					err = attest.finish(ctx, c, ref, d, r, started)
 				}
 				if err == nil && !r.Reproduced {
 					err = cli.Exit(cli.NotReproducible, nil)

@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
-	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/pipeline"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
@@ -268,37 +266,8 @@ func TestAnotherTrainerVersion(t *testing.T) {
 	p := publish(t)
 	// Models as another version of the trainer makes them, and its provenance.
 	d := p.lie(func(plan *pipeline.Plan) { plan.Recipe.Reputation.MaxStepMilli, plan.Recipe.Anomaly.Sample = 3000, 100 })
-	ctx := context.Background()
-	a, err := oras.Pull(ctx, p.store, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := verify.NewProvenance("test", d, verify.Provenance{
-		BuildDefinition: verify.BuildDefinition{
-			BuildType:          verify.BuildTypeTrain,
-			ExternalParameters: verify.Parameters{Product: "test", Release: 2, Recipe: a.Release.Recipe},
-			ResolvedDependencies: []verify.Resource{
-				{Name: verify.DependencyDataset, Digest: verify.Digests(a.Release.Dataset)},
-				{Name: verify.DependencyGo, URI: "https://go.dev/dl/", Annotations: map[string]any{"version": "go1.26.9"}},
-			},
-		},
-		RunDetails: verify.RunDetails{Builder: verify.Builder{ID: "https://example.org/builder", Version: map[string]string{verify.VersionTrainer: "v1.3.0", verify.VersionModule: "h1:" + strings.Repeat("A", 43) + "="}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := sign.DefaultKey("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle, err := signer.Sign(ctx, s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := oras.AttachBundle(ctx, p.store, a.Descriptor(), bundle, s.PredicateType, oras.ProvenanceTag(d), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	own := Program{Trainer: verify.Trainer{Version: "v1.2.0", H1: "h1:" + strings.Repeat("B", 43) + "="}, Go: "go1.26.8", OS: "linux", Arch: "amd64"}
+	p.sign(d, map[string]string{verify.VersionTrainer: "v1.3.0", verify.VersionModule: "h1:" + strings.Repeat("B", 43) + "="})
+	own := ourselves
 	r := p.explained(d, Options{Program: own})
 	if c := r.Causes[0]; c.Kind != Toolchain || !strings.Contains(c.Text, "v1.3.0") || !strings.Contains(c.Text, "v1.2.0") {
 		t.Errorf("%+v", r.Causes)

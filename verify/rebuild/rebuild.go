@@ -33,8 +33,10 @@ type Options struct {
 	// release is only compared, and the Report says that trust was not judged.
 	Verifier *verify.Verifier
 	Now      time.Time // for the Verifier
-	Workers  int       // 0 is one per CPU
-	TempDir  string    // where the dataset is put meanwhile; "" is os.TempDir
+	// Open opens the places where the policy says that rebuilders keep statements; may be nil.
+	Open    func(context.Context, oras.Ref) (oras.Store, error)
+	Workers int    // 0 is one per CPU
+	TempDir string // where the dataset is put meanwhile; "" is os.TempDir
 	// Keep, if not "", is a directory that does not exist or is empty: the dataset
 	// stays there as "snapshot", what was rebuilt as "release", an OCI layout.
 	Keep string
@@ -42,6 +44,12 @@ type Options struct {
 	Inputs     []dataset.Input
 	AddressKey []byte  // of Inputs, if the dataset holds keyed hashes of addresses
 	Program    Program // that runs, for the report
+	// Attest keeps what Attest and Transcript need. With it a build that could not
+	// sign for what it finds is ErrAttest, and one that the policy does not name
+	// among its trainers ErrRefused, before anything is built.
+	Attest bool
+	// Transcripts holds the statements of the policy's rebuilders against this rebuild.
+	Transcripts bool
 	// Progress, if not nil, is told how far each stage is. A total of 0 is not known.
 	Progress func(stage string, done, total int64)
 }
@@ -64,6 +72,11 @@ type Program struct {
 // trainer.ErrRecipe.
 func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt Options) (*Report, error) {
 	r := &Report{Format: 1, Release: digest, Program: opt.Program, Files: []File{}, Differences: []Difference{}, Trees: []TreeDifference{}, Causes: []Cause{}}
+	if opt.Attest {
+		if err := mayAttest(opt); err != nil {
+			return r, err
+		}
+	}
 	release, err := fetch(ctx, store, r, opt)
 	if err != nil {
 		return r, err
@@ -75,6 +88,7 @@ func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt O
 	if err != nil {
 		return nil, err
 	}
+	r.recipe = canon.Sum(rel.Recipe) // which is in canonical form
 	recipe, err := trainer.DecodeRecipe(rel.Recipe)
 	if err != nil {
 		return nil, fmt.Errorf("release %s: %w%s", digest, err, otherProgram(r))
@@ -94,6 +108,10 @@ func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt O
 		return nil, err
 	}
 	defer snapshot.Close()
+	if opt.Attest || opt.Transcripts {
+		r.states = states{}
+		ctx = trainer.WithWitness(ctx, func(name string, digest canon.Digest) { r.states = append(r.states, state{name, digest}) })
+	}
 	res, err := trainer.Train(ctx, snapshot, recipe, trainer.Options{Workers: opt.Workers, Progress: opt.Progress})
 	if errors.Is(err, trainer.ErrTooFew) {
 		r.Causes = append(r.Causes, Cause{Data, fmt.Sprintf("no models follow from the dataset and the recipe that the release names: %v", err)})
@@ -119,20 +137,30 @@ func Reproduce(ctx context.Context, store oras.Store, digest canon.Digest, opt O
 		}
 	}
 	r.compare(release, rebuilt, provenance)
+	if opt.Transcripts {
+		if r.Audit, err = opt.Verifier.Audit(ctx, store, digest, opt.Now, opt.Open); err != nil {
+			return nil, err
+		}
+		r.Audit.Compare(r.Rebuilt, r.Transcript)
+	}
 	return r, nil
 }
+
+// tolerated are the checks that say which release is to be installed, and not
+// whom to trust: somebody must be the first to rebuild, and old releases may be.
+var tolerated = []string{verify.CheckReproduced, verify.CheckFreshness, verify.CheckCurrent}
 
 // fetch returns the release, judged first if there is a policy.
 func fetch(ctx context.Context, store oras.Store, r *Report, opt Options) (*oras.Artifact, error) {
 	if opt.Verifier == nil {
 		return oras.Pull(ctx, store, r.Release)
 	}
-	verdict, release, err := opt.Verifier.Release(ctx, store, r.Release, opt.Now, verify.Options{})
+	verdict, release, err := opt.Verifier.Release(ctx, store, r.Release, opt.Now, verify.Options{Tolerate: tolerated, Open: opt.Open})
 	if err != nil {
 		return nil, err
 	}
 	r.Verdict = verdict
-	if release == nil || !verdict.Pass() {
+	if release == nil || !verdict.PassExcept(tolerated...) {
 		return nil, ErrRefused
 	}
 	return release, nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/sign"
@@ -71,6 +72,42 @@ func (p *published) forge(change func(*oras.Release, []oras.File)) canon.Digest 
 		p.t.Fatal(err)
 	}
 	return b.Digest
+}
+
+// sign attaches a provenance of the publisher's to a release; program is what
+// it says of the trainer.
+func (p *published) sign(d canon.Digest, program map[string]string) {
+	p.t.Helper()
+	ctx := context.Background()
+	a, err := oras.Pull(ctx, p.store, d)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	s, err := verify.NewProvenance("test", d, verify.Provenance{
+		BuildDefinition: verify.BuildDefinition{
+			BuildType:          verify.BuildTypeTrain,
+			ExternalParameters: verify.Parameters{Product: a.Release.Product, Release: a.Release.Number, Recipe: a.Release.Recipe},
+			ResolvedDependencies: []verify.Resource{
+				{Name: verify.DependencyDataset, Digest: verify.Digests(a.Release.Dataset)},
+				{Name: verify.DependencyGo, URI: "https://go.dev/dl/", Annotations: map[string]any{"version": "go1.26.9"}},
+			},
+		},
+		RunDetails: verify.RunDetails{Builder: verify.Builder{ID: "https://example.org/builder", Version: program}},
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	signer, err := sign.DefaultKey("")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	bundle, err := signer.Sign(ctx, s)
+	if err == nil {
+		_, err = oras.AttachBundle(ctx, p.store, a.Descriptor(), bundle, s.PredicateType, oras.ProvenanceTag(d), time.Now())
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 func (p *published) verifier(product string, key verify.Key) *verify.Verifier {

@@ -32,6 +32,10 @@ type Report struct {
 	More        int              `json:"more"`        // further places
 	Trees       []TreeDifference `json:"trees"`       // the first tree that differs, of each model
 	Causes      []Cause          `json:"causes"`      // the likeliest first; empty when reproduced
+	Audit       *verify.Audit    `json:"audit"`       // others' statements, held against this rebuild; null unless asked for
+
+	recipe canon.Digest // of the release
+	states states       // for Attest; never shown
 }
 
 // File compares one file of the release.
@@ -120,6 +124,13 @@ func (r *Report) Trust() string {
 	if r.Verdict == nil {
 		return "Trust was not judged: no policy was given."
 	}
+	var open []string
+	for _, c := range r.Verdict.Failures() {
+		open = append(open, c.Name)
+	}
+	if len(open) > 0 {
+		return "The policy's demands were met before anything was built, but for what says which release to install: " + strings.Join(open, ", ") + "."
+	}
 	return "The policy's demands were met before anything was built."
 }
 
@@ -192,6 +203,12 @@ func (r *Report) WriteText(to io.Writer) error {
 	}
 	for _, c := range r.Causes {
 		fmt.Fprintf(w, "  %s: %s\n", c.Kind, verify.Printable(c.Text))
+	}
+	if r.Audit != nil {
+		fmt.Fprintln(w)
+		if err := r.Audit.WriteText(w); err != nil {
+			return err
+		}
 	}
 	if !r.Reproduced {
 		fmt.Fprintln(w)
