@@ -125,6 +125,12 @@ type Finding struct {
 	Release       canon.Digest   `json:"release"`
 }
 
+// Suspicious reports whether the finding is about a record that is anything but
+// benign by class, anomaly and reputation.
+func (f *Finding) Suspicious() bool {
+	return f.Class != "" && f.Class != "benign" || f.Anomaly != nil && f.Anomaly.Flag || f.Bad
+}
+
 // Judgement is a score from 0 to 1, and whether it reaches the threshold of
 // the release.
 type Judgement struct {
@@ -197,6 +203,8 @@ func (x *Session) Each(in io.Reader, kind record.Kind, opt record.Options, yield
 			}
 		case err != nil:
 			return n, err
+		case x.s.privacy.Address != opt.Privacy.Address || x.s.privacy.Redaction != opt.Privacy.Redaction:
+			return n, fmt.Errorf("release %s wants addresses or texts in another form than the one before: begin again", x.s.release.Digest)
 		default:
 			n.Scored++
 			x.finding(&f, &rec)

@@ -34,7 +34,7 @@ func main() { app.Main() }
 var app = cli.App{
 	Name:     "bhagent",
 	Short:    "install verified models of battle-hardened-ai and score records with them",
-	Commands: []cli.Command{syncCommand, statusCommand, scoreCommand, runCommand, rollbackCommand, pinCommand, cli.VersionCommand("bhagent")},
+	Commands: []cli.Command{syncCommand, statusCommand, scoreCommand, tailCommand, runCommand, rollbackCommand, pinCommand, cli.VersionCommand("bhagent")},
 	Code:     exitCode,
 }
 

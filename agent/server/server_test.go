@@ -739,3 +739,96 @@ func TestEventsShowASwap(t *testing.T) {
 		t.Errorf("%d slow listeners are kept", len(s.events.listeners))
 	}
 }
+
+// What can go wrong between an agent and a registry: it goes on with what it
+// has, says that it is offline, and is current again afterwards.
+func TestOutages(t *testing.T) {
+	s := newSite(t, func(o *Options) { o.Store.Timeout = 300 * time.Millisecond })
+	s.offer(1)
+	s.must(ResultInstalled)
+	good := s.opt.From
+	server := func(h http.HandlerFunc) string {
+		srv := httptest.NewServer(h)
+		t.Cleanup(srv.Close)
+		return strings.TrimPrefix(srv.URL, "http://")
+	}
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	half, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { half.Close() })
+	go func() {
+		for {
+			c, err := half.Accept()
+			if err != nil {
+				return
+			}
+			c.(*net.TCPConn).CloseWrite() // and never answers
+			t.Cleanup(func() { c.Close() })
+		}
+	}()
+	for name, host := range map[string]string{
+		"nobody listens": closed.Addr().String(),
+		"no such name":   "no-such-host.invalid:443",
+		"half closed":    half.Addr().String(),
+		"errors":         server(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }),
+		"refusals":       server(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }),
+		"slow bytes": server(func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				w.Write([]byte(" "))
+				w.(http.Flusher).Flush()
+				time.Sleep(100 * time.Millisecond)
+			}
+		}),
+	} {
+		s.opt.From = []oras.Ref{{Repository: host + "/models/web"}}
+		s.must(ResultUnreachable)
+		if st := s.status.Load(); st.State != agent.StateOffline || !st.Loaded || st.Reason == "" {
+			t.Errorf("%s: %+v", name, st)
+		}
+		if w := s.do("POST", "/v1/score", "application/json", attack); w.Code != 200 {
+			t.Errorf("%s: score: %d", name, w.Code)
+		}
+		if w := s.do("POST", "/api/models/sync", "", ""); w.Code != http.StatusBadGateway {
+			t.Errorf("%s: sync: %d", name, w.Code)
+		}
+	}
+	s.opt.From = good
+	s.must(ResultCurrent)
+	if st := s.status.Load(); st.State != agent.StateCurrent {
+		t.Errorf("afterwards: %+v", st)
+	}
+}
+
+func TestPausesGrowToTheInterval(t *testing.T) {
+	var got []time.Duration
+	for failures := range 8 {
+		got = append(got, pause(10*time.Minute, failures))
+	}
+	want := []time.Duration{10 * time.Minute, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	if d := pause(time.Second, 3); d != time.Second {
+		t.Errorf("above a short interval: %v", d)
+	}
+	if d := pause(time.Hour, 1<<30); d != time.Hour {
+		t.Errorf("after very many: %v", d)
+	}
+	low, high := false, false
+	for range 1000 {
+		d := jitter(time.Minute)
+		if d < 54*time.Second || d > 66*time.Second {
+			t.Fatalf("jitter %v", d)
+		}
+		low, high = low || d < 57*time.Second, high || d > 63*time.Second
+	}
+	if !low || !high {
+		t.Error("jitter does not spread")
+	}
+}

@@ -127,38 +127,66 @@ func (s *Server) syncFrom(ctx context.Context, from oras.Ref, report *Report) {
 
 const (
 	firstBackOff = 15 * time.Second // after the first sync that reached no mirror, then twice as long each time, up to the interval
+	policyEvery  = 5 * time.Second  // looks whether the policy has changed
 	judgeEvery   = time.Minute      // what is installed is judged again, whatever happens
 	syncAnswer   = 5 * time.Minute  // how long a client may wait for a sync
 )
 
-// keep syncs at once and then on schedule, and in between judges what is
-// installed again, until ctx ends.
+// pause is how long to wait for the next sync after so many in a row that
+// found out nothing.
+func pause(interval time.Duration, failures int) time.Duration {
+	if failures == 0 {
+		return interval
+	}
+	return min(interval, firstBackOff<<min(failures-1, 16))
+}
+
+// keep syncs at once, then on schedule and when the policy has changed, and in
+// between judges what is installed again, until ctx ends.
 func (s *Server) keep(ctx context.Context) {
-	failures := 0
-	for ctx.Err() == nil {
-		wait := s.opt.Interval
+	for failures := 0; ctx.Err() == nil; {
 		if r := s.Sync(ctx); r != nil && (r.Result == ResultUnreachable || r.Result == ResultFailed) {
-			wait = min(wait, firstBackOff<<min(failures, 16))
 			failures++
 		} else {
 			failures = 0
 		}
-		next := time.NewTimer(jitter(wait))
-		again := time.NewTicker(judgeEvery)
-	waiting:
-		for {
-			select {
-			case <-again.C:
-				s.reload(ctx, nil)
-				continue
-			case <-next.C:
-			case <-ctx.Done():
-			}
-			break waiting
-		}
-		next.Stop()
-		again.Stop()
+		s.wait(ctx, jitter(pause(s.opt.Interval, failures)))
 	}
+}
+
+// wait returns after d, or when the policy has changed.
+func (s *Server) wait(ctx context.Context, d time.Duration) {
+	next := time.NewTimer(d)
+	defer next.Stop()
+	look, judge := time.NewTicker(policyEvery), time.NewTicker(judgeEvery)
+	defer look.Stop()
+	defer judge.Stop()
+	for {
+		select {
+		case <-judge.C:
+			s.reload(ctx, nil)
+		case <-look.C:
+			if s.policyChanged() {
+				s.opt.Log.Info("the policy has changed", "policy", s.opt.Policy)
+				s.reload(ctx, nil)
+				return
+			}
+		case <-next.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// policyChanged reports whether the policy file is another than the one that
+// was judged by last. One that cannot be read is another once.
+func (s *Server) policyChanged() bool {
+	p, err := verify.LoadPolicy(s.opt.Policy)
+	if err != nil {
+		p.Digest = canon.Digest{}
+	}
+	return p.Digest != s.status.Load().Policy
 }
 
 // jitter is d, a tenth longer or shorter by chance, so that a fleet does not
