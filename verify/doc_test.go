@@ -10,35 +10,79 @@ import (
 	"testing"
 )
 
-// fenced returns the text of the first code block of that kind in a page.
-func fenced(t *testing.T, page, kind string) string {
+// fenced returns the texts of the code blocks of that kind in a page.
+func fenced(t *testing.T, page, kind string) []string {
 	t.Helper()
 	b, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(string(b), "```"+kind+"\n")
-	text, _, ok2 := strings.Cut(rest, "```")
-	if !ok || !ok2 {
-		t.Fatalf("%s has no %s block", page, kind)
+	var list []string
+	for _, rest := range strings.Split(string(b), "```"+kind+"\n")[1:] {
+		text, _, ok := strings.Cut(rest, "```")
+		if !ok {
+			t.Fatalf("%s: a %s block has no end", page, kind)
+		}
+		list = append(list, text)
 	}
-	return text
+	return list
+}
+
+// predicate decodes the predicate of any statement that STATEMENTS.md
+// describes.
+func (s Statement) predicate() (err error) {
+	switch s.PredicateType {
+	case PredicateDataset:
+		_, err = s.DatasetClaim()
+	case PredicateChannel:
+		_, err = s.Channel()
+	case PredicateRevocation:
+		_, err = s.Revocation()
+	case PredicateReproduction:
+		_, err = s.Reproduction()
+	default:
+		_, err = s.Provenance()
+	}
+	return err
 }
 
 func TestExamplesOfTheDocumentsAreAccepted(t *testing.T) {
-	p, err := ParsePolicy([]byte(fenced(t, "POLICY.md", "yaml")))
+	policies := fenced(t, "POLICY.md", "yaml")
+	p, err := ParsePolicy([]byte(policies[0]))
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 	if p.Product != "web" || len(p.Builders) != 1 || len(p.Datasets.Digests) != 1 || p.MinRelease != 12 || p.MaxBytes != 1<<20 {
 		t.Errorf("policy read as %+v", p)
 	}
-	s, err := DecodeStatement([]byte(fenced(t, "STATEMENTS.md", "json")))
-	if err != nil {
-		t.Fatal(err)
+	a := newAuthority(t)
+	files := map[string]string{"trusted_root.json": string(a.root)}
+	for _, name := range []string{"channel", "revoke", "data", "auditor", "hosting"} {
+		files[name+".pub"] = newSigner(t, name).Key.PEM()
 	}
-	if _, err := s.Provenance(); err != nil {
+	if p, err = parseWith(policies[1], files); err == nil {
+		_, err = New(p)
+	}
+	if err != nil {
 		t.Error(err)
+	}
+	if p.Reproductions == nil || p.Reproductions.Min != 2 || !p.Reproductions.Block || len(p.Warnings()) != 0 {
+		t.Errorf("policy read as %+v, warnings %q", p, p.Warnings())
+	}
+	statements := fenced(t, "STATEMENTS.md", "json")
+	kinds := map[string]bool{}
+	for _, text := range statements {
+		s, err := DecodeStatement([]byte(text))
+		if err == nil {
+			err = s.predicate()
+		}
+		if err != nil {
+			t.Errorf("%v in\n%s", err, text)
+		}
+		kinds[s.PredicateType] = true
+	}
+	if len(kinds) != 5 {
+		t.Errorf("examples of %v, want one of each kind", kinds)
 	}
 }
 
@@ -79,7 +123,7 @@ func TestStatementVectors(t *testing.T) {
 			t.Errorf("%s breaks a rule before its own: %v", name, err)
 		}
 		if err == nil {
-			_, err = s.Provenance()
+			err = s.predicate()
 		}
 		if rule == "00" && err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -88,7 +132,7 @@ func TestStatementVectors(t *testing.T) {
 			t.Errorf("%s: error %v, want ErrStatement", name, err)
 		}
 	}
-	for _, rule := range []string{"00", "03", "04", "05", "06", "07"} {
+	for _, rule := range []string{"00", "03", "04", "05", "06", "07", "10", "11", "12", "13", "14"} {
 		if count[rule] == 0 {
 			t.Errorf("no vector for rule %s", rule)
 		}

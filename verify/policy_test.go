@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -249,12 +250,17 @@ func TestDescribeSaysWhatIsLeftOpen(t *testing.T) {
 }
 
 func FuzzPolicy(f *testing.F) {
+	files := map[string]string{"root.json": "{}", "a.pub": pemA, "b.pub": pemB}
 	f.Add([]byte(policyWith("")))
 	f.Add([]byte(policyWith("builders: [\"https://example.org/b\"]\nmin_release: 7\n")))
 	f.Add([]byte("version: 1\na: &a [*a]\n"))
 	f.Add([]byte("%YAML 1.2\n---\n? [a]\n: b\n"))
+	f.Add([]byte("version: 1\nproduct: shop\ntrusted_root: root.json\ninsecure_ignore_sct: true\npublishers:\n" + certificateEntry("P", "      san_regexp: a.*|b\n    not_after: 2026-01-01T00:00:00Z\n") +
+		"channel: {name: stable, epoch: 1, signers: [{name: C, key: a.pub}]}\nrevokers: [{name: R, key: b.pub}]\ndatasets: {publishers: [{name: D, key: b.pub}]}\n"))
+	f.Add([]byte(policyWith("reproductions: {min: 1, on_failure: block, rebuilders: [{operator: X, identities: [{name: x, key: b.pub}], where: [\"oci://example.org/x\"]}]}\nmax_age: 1h\ntrusted_root: root.json\n")))
+	f.Add([]byte(policyWith("tuf: {url: \"https://example.org\", root: root.json}\ntrainers: [{version: v1.0.0}]\nsource_repository: https://example.org/r\n")))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := ParsePolicy(b)
+		p, err := parseWith(string(b), files)
 		if err != nil {
 			if !errors.Is(err, ErrPolicy) {
 				t.Fatalf("error of another class: %v", err)
@@ -264,15 +270,26 @@ func FuzzPolicy(f *testing.F) {
 			}
 			return
 		}
-		if p.Product == "" || len(p.Publishers) == 0 || p.MinRelease < 0 || p.MaxBytes < 0 {
+		if p.Product == "" || len(p.Publishers) == 0 || p.MinRelease < 0 || p.MaxBytes < 0 || p.MaxAge < 0 || (p.MaxAge > 0 || p.windows()) && p.Timestamps < 1 ||
+			p.certificates() && (p.Timestamps < 1 || p.TrustedRoot == nil && p.TUF == nil) || p.Channel != nil && (p.Channel.Epoch < 1 || len(p.Channel.Signers) == 0) ||
+			p.Reproductions != nil && p.Reproductions.Min > len(p.Reproductions.Rebuilders) {
 			t.Fatalf("accepted %+v", p)
 		}
-		text, err := InitPolicy(Policy{Product: p.Product, Publishers: p.Publishers})
+		p.Describe()
+		p.Warnings()
+		if p.TUF != nil {
+			return // InitPolicy writes a file's name only
+		}
+		text, err := InitPolicy(p)
 		if err != nil {
 			t.Fatalf("what was read cannot be written: %v", err)
 		}
-		q, err := ParsePolicy(text)
-		if err != nil || q.Product != p.Product || len(q.Publishers) != len(p.Publishers) {
+		q, err := parseWith(string(text), map[string]string{p.RootFile: string(p.TrustedRoot)})
+		if err != nil || q.Product != p.Product || q.Timestamps != p.Timestamps || !slices.EqualFunc(q.roles(), p.roles(), func(a, b role) bool {
+			return a.name == b.name && slices.EqualFunc(*a.ids, *b.ids, func(a, b Identity) bool {
+				return a.String() == b.String() && a.NotBefore.Equal(b.NotBefore) && a.NotAfter.Equal(b.NotAfter)
+			})
+		}) {
 			t.Fatalf("written and read back: %+v, %v", q, err)
 		}
 	})

@@ -522,12 +522,19 @@ func FuzzStatement(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(s.Subject) == 0 || len(s.Subject) > maxSubjects || len(b) > maxStatement {
+		if len(s.Subject) == 0 || len(s.Subject) > maxSubjects || len(b) > maxChannelStatement || len(b) > maxStatement && s.PredicateType != PredicateChannel {
 			t.Fatalf("accepted out of bounds: %+v", s)
+		}
+		if s.predicate() != nil {
+			return
+		}
+		if s.PredicateType != PredicateProvenance {
+			fuzzPredicate(t, s)
+			return
 		}
 		p, err := s.Provenance()
 		if err != nil {
-			return
+			t.Fatal(err)
 		}
 		q := p.BuildDefinition.ExternalParameters
 		if q.Product == "" || q.Release < 1 || p.Dependency(DependencyDataset).SHA256().IsZero() || p.RunDetails.Builder.ID == "" {
@@ -575,5 +582,37 @@ func TestDamagedStatementIsNotCalledMissing(t *testing.T) {
 	r = found(&oras.BundleList{Complete: true, Skipped: []string{"sha256:cd: a card"}})
 	if c := check(r, CheckSignature); !strings.Contains(c.Reason, "unsigned") {
 		t.Errorf("none: %+v", c)
+	}
+}
+
+// fuzzPredicate checks that an accepted statement of our own says the same when
+// it is written again, by its constructor.
+func fuzzPredicate(t *testing.T, s Statement) {
+	t.Helper()
+	var again Statement
+	var err error
+	switch s.PredicateType {
+	case PredicateDataset:
+		p, _ := s.DatasetClaim()
+		again, err = NewDatasetClaim(s.Subject[1].Name, s.Subject[1].SHA256(), *p)
+	case PredicateChannel:
+		p, _ := s.Channel()
+		if p.Lowest < 1 || p.Lowest > p.Release || p.Epoch < 1 || p.Sequence < 1 {
+			t.Fatalf("accepted %+v", p)
+		}
+		again, err = NewChannel(*p)
+	case PredicateRevocation:
+		p, _ := s.Revocation()
+		again, err = NewRevocation(*p)
+	case PredicateReproduction:
+		p, _ := s.Reproduction()
+		again, err = NewReproduction(*p)
+	}
+	if err != nil {
+		t.Fatalf("what was read cannot be written: %v", err)
+	}
+	have, err := canon.Canonicalize(s.Predicate)
+	if err != nil || !bytes.Equal(have, again.Predicate) {
+		t.Fatalf("read %s, written %s: %v", have, again.Predicate, err)
 	}
 }
