@@ -196,7 +196,7 @@ func TestChannelRefusesByName(t *testing.T) {
 }
 
 // Attack 3: nothing new is served for ever. What is served expires.
-func TestAttack3_Freeze(t *testing.T) {
+func TestAttack03_Freeze(t *testing.T) {
 	c := newChannelTest(t, nil)
 	raw := c.desk.channel(t, channelAt(5, nil))
 	m := c.v.JudgeChannel(raw, testNow, Memory{}).Memory
@@ -213,7 +213,7 @@ func TestAttack3_Freeze(t *testing.T) {
 
 // Attack 4: the release number is jumped to its maximum. The epoch is raised by
 // hand, and everything starts afresh but what was revoked.
-func TestAttack4_FastForwardAndRecovery(t *testing.T) {
+func TestAttack04_FastForwardAndRecovery(t *testing.T) {
 	c := newChannelTest(t, nil)
 	m := c.memory(t)
 	jump := c.v.JudgeChannel(c.desk.channel(t, channelAt(6, func(ch *Channel) {
@@ -240,7 +240,7 @@ func TestAttack4_FastForwardAndRecovery(t *testing.T) {
 
 // Attack 9: a good signature for another channel or product is in the place
 // of the one asked for.
-func TestAttack9_WrongChannelOrProduct(t *testing.T) {
+func TestAttack09_WrongChannelOrProduct(t *testing.T) {
 	c := newChannelTest(t, nil)
 	other := c.desk.channel(t, channelAt(5, func(ch *Channel) { ch.Channel = "beta" }))
 	wantChannel(t, c.v.JudgeChannel(other, testNow, Memory{}), Memory{}, ChannelName)

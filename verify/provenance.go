@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 )
 
 // BuildTypeTrain is the build type of a training run. STATEMENTS.md describes
@@ -118,8 +119,8 @@ func (s Statement) Provenance() (*Provenance, error) {
 	switch {
 	case q.Product == "":
 		return nil, fmt.Errorf("%w: provenance names no product", ErrStatement)
-	case q.Release < 1:
-		return nil, fmt.Errorf("%w: provenance: release number %d, want 1 or more", ErrStatement, q.Release)
+	case q.Release < 1 || q.Release > oras.MaxNumber:
+		return nil, fmt.Errorf("%w: provenance: release number %d, want 1 to %d", ErrStatement, q.Release, int64(oras.MaxNumber))
 	case q.Recipe.Kind() != '{':
 		return nil, fmt.Errorf("%w: provenance: recipe is not an object", ErrStatement)
 	case p.RunDetails.Builder.ID == "":
