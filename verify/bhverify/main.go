@@ -12,6 +12,7 @@
 //	bhverify dataset diff A B             say which rows two datasets differ in
 //	bhverify policy init --key PUB        write a policy that trusts a key
 //	bhverify policy check FILE            say in words what a policy demands
+//	bhverify self                         say how to rebuild this program, and compare it
 //	bhverify version
 //
 // Exit codes: 0 the release is verified, 1 it could not be decided (network,
@@ -51,6 +52,7 @@ local file and is never taken from what is judged.`,
 			datasetDiffCommand(),
 			policyInitCommand(),
 			policyCheckCommand(),
+			selfCommand(),
 			cli.VersionCommand("bhverify"),
 		},
 		Code: code,
