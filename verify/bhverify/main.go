@@ -6,6 +6,7 @@
 //	bhverify inspect REF                  show a release and what is said about it
 //	bhverify bundle --bundle FILE …       verify a Sigstore bundle about any file
 //	bhverify auditors REF                 say which auditors have rebuilt a release
+//	bhverify watch REF                    rebuild and attest each new release
 //	bhverify dataset check REF            prove that a dataset keeps its format
 //	bhverify dataset prove REF            prove that a row is in a dataset, or is not
 //	bhverify dataset verify-proof FILE    check such a proof without the dataset
@@ -44,6 +45,7 @@ local file and is never taken from what is judged.`,
 			releaseCommand(),
 			rebuildCommand(),
 			auditorsCommand(),
+			watchCommand(),
 			bundleCommand(),
 			inspectCommand(),
 			datasetCheckCommand(),
