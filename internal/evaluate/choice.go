@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
+	"os"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/detmath"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
+	"github.com/battle-hardened-ai/bhtrain/trainer/model"
 )
 
 func choice(ctx context.Context, l *lab) error {
@@ -59,6 +63,42 @@ var variants = []variant{
 		m.Recipe.Classifier.Boosting = nil
 		m.Recipe.Classifier.Forest = &trainer.ForestParams{Trees: 40, MaxDepth: 20, MaxLeaves: 400, MaxBins: 255, MinSplit: 5, MinRows: 2, MaxBytes: 135 << 10}
 	}},
+}
+
+// size shows what the bound of its file costs the classifier.
+func size(ctx context.Context, l *lab) error {
+	fmt.Printf("%8s %8s %14s %14s\n", "KiB", "rounds", "macro-F1, all", "records")
+	for _, kib := range []int{16, 32, 64, 96, 135, 200, 280} {
+		j, err := l.train(ctx, func(m *trainer.Matrix) {
+			classifierOnly(m)
+			m.Recipe.Classifier.Boosting.MaxBytes = kib << 10
+		})
+		if err != nil {
+			return err
+		}
+		c := j.result.Summary.Metrics.Classifier
+		fmt.Printf("%8.1f %8d %14.4f %14.4f\n", float64(j.size())/1024, c.Rounds, j.macroF1(j.rows(j.in(trainer.Validation))), j.macroF1(j.rows(j.in(trainer.Validation, recordSources...))))
+	}
+	return nil
+}
+
+// shipped writes the probabilities of the test rows.
+func shipped(ctx context.Context, l *lab) error {
+	j, err := l.train(ctx, classifierOnly)
+	if err != nil {
+		return err
+	}
+	var out []byte
+	var s model.Scores
+	rows := j.rows(j.in(trainer.Test))
+	for _, i := range rows {
+		j.set.Score(j.m.X[i*j.m.Dim:(i+1)*j.m.Dim], &s)
+		for _, p := range s.Probabilities {
+			out = binary.LittleEndian.AppendUint32(out, math.Float32bits(p))
+		}
+	}
+	fmt.Printf("%d rows, classes %v\n", len(rows), j.m.Classes)
+	return os.WriteFile(l.predictions, out, 0o644)
 }
 
 // hold takes sources out of training and validation: their rows are tested, but

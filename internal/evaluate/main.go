@@ -2,13 +2,15 @@
 // recipe do on data that they have not seen, beyond what a release says of
 // itself:
 //
-//	go run ./internal/evaluate --snapshot SNAPSHOT [--as-of TIME --window DAYS] choice|reputation|sources|exploitdb|unlike
+//	go run ./internal/evaluate --snapshot SNAPSHOT [--as-of TIME --window DAYS] choice|reputation|sources|exploitdb|unlike|size|shipped
 //
 // choice compares learners and hyper-parameters of the classifier on validation
 // rows, reputation those of ip_reputation. sources
 // trains without one source and tests on it. exploitdb takes the parts of
 // ExploitDB away one by one. unlike shows ordinary traffic of shapes that a
-// model has not seen. Everything is decided by the snapshot and the recipe.
+// model has not seen. size trains the classifier under several bounds of its
+// size. shipped writes what the recipe's classifier says of the test rows, for
+// internal/versus/quality.py. Everything is decided by the snapshot and the recipe.
 package main
 
 import (
@@ -26,6 +28,7 @@ import (
 
 var studies = map[string]func(context.Context, *lab) error{
 	"choice": choice, "reputation": reputation, "sources": sources, "exploitdb": exploitDB, "unlike": unlike,
+	"size": size, "shipped": shipped,
 }
 
 func main() {
@@ -34,11 +37,12 @@ func main() {
 	window := pflag.Int64("window", 0, "days of the recipe's window (default: the recipe's)")
 	ordinary := pflag.Int64("ordinary", -1, "ordinary_ppm of the recipe (default: the recipe's)")
 	derived := pflag.Int64("derived", -1, "derived_ppm of the recipe (default: the recipe's)")
+	predictions := pflag.String("predictions", "shipped.f32", "file that shipped writes, float32 little-endian by test row, then class")
 	only := pflag.StringArray("only", nil, "variants of the study to run (default: all)")
 	pflag.Parse()
 	study := studies[pflag.Arg(0)]
 	if *dir == "" || pflag.NArg() != 1 || study == nil {
-		fmt.Fprintln(os.Stderr, "usage: evaluate --snapshot DIR choice|reputation|sources|exploitdb|unlike")
+		fmt.Fprintln(os.Stderr, "usage: evaluate --snapshot DIR choice|reputation|sources|exploitdb|unlike|size|shipped")
 		os.Exit(2)
 	}
 	r := trainer.DefaultRecipe()
@@ -59,13 +63,13 @@ func main() {
 		}
 		r.AsOf = t.UnixMicro()
 	}
-	if err := run(*dir, r, *only, study); err != nil {
+	if err := run(*dir, r, *only, *predictions, study); err != nil {
 		fmt.Fprintln(os.Stderr, "evaluate:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dir string, r trainer.Recipe, only []string, study func(context.Context, *lab) error) error {
+func run(dir string, r trainer.Recipe, only []string, predictions string, study func(context.Context, *lab) error) error {
 	ctx := context.Background()
 	s, err := dataset.Open(dir)
 	if err != nil {
@@ -76,7 +80,7 @@ func run(dir string, r trainer.Recipe, only []string, study func(context.Context
 	if err != nil {
 		return err
 	}
-	return study(ctx, &lab{m: m, snapshot: s, only: only})
+	return study(ctx, &lab{m: m, snapshot: s, only: only, predictions: predictions})
 }
 
 // lab trains variants of one matrix.
@@ -84,6 +88,8 @@ type lab struct {
 	m        *trainer.Matrix
 	snapshot *dataset.Snapshot
 	only     []string
+
+	predictions string // file
 }
 
 func (l *lab) wanted(variant string) bool { return l.only == nil || slices.Contains(l.only, variant) }

@@ -144,7 +144,7 @@ def heading(text, parts):
 
 def forest(options):
     return (["--algorithm", "forest", "--trees", "200", "--depth", "20", "--min-split", "5", "--min-leaf", "2"],
-            lambda s: RandomForestClassifier(200, max_depth=20, min_samples_split=5, min_samples_leaf=2, random_state=s, n_jobs=options.threads))
+            lambda s: RandomForestClassifier(n_estimators=200, max_depth=20, min_samples_split=5, min_samples_leaf=2, random_state=s, n_jobs=options.threads))
 
 
 BOOSTING = ["--algorithm", "boosting", "--trees", "150", "--learning-rate", "0.1", "--depth", "5"]
@@ -220,7 +220,7 @@ def anomaly(m, options, folder):
                                check=True, stdout=subprocess.DEVNULL)
                 p = np.fromfile(scores, "<f4")
             else:
-                p = -IsolationForest(100, max_samples=256, random_state=s).fit(x[train]).score_samples(x[test])
+                p = -IsolationForest(n_estimators=100, max_samples=256, random_state=s).fit(x[train]).score_samples(x[test])
             got.append(roc_auc_score(~benign[test], p))
         both.append(statistics.median(got))
         line(f"{who}, {options.seeds} seeds", both[-1:])
