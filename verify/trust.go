@@ -13,6 +13,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/tlog"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature"
 
@@ -123,8 +124,7 @@ func parseRoot(text []byte) (r *root.TrustedRoot, err error) {
 
 // fits reports demands of p that no bundle could meet with the authorities of r.
 func (p *Policy) fits(r *root.TrustedRoot, certificates bool) error {
-	switch n := len(r.TimestampingAuthorities()); {
-	case p.Timestamps > n:
+	if n := len(r.TimestampingAuthorities()); p.Timestamps > n {
 		return fmt.Errorf("timestamps: %d are demanded, the trusted root has %s", p.Timestamps, count(n, "timestamp authority"))
 	}
 	logs := p.logEntries(false)
@@ -178,8 +178,23 @@ type parsed struct {
 	payload       []byte
 	predicateType string // as the payload says; nobody signed for it yet
 	byKey         bool
+	content       sgverify.VerificationContent
+	signature     sgverify.SignatureContent
+	entries       []*tlog.Entry
 	err           error // ErrBundle: what is wrong with its form
 }
+
+// parsed is an entity to the library: what it asks for again and again was
+// decoded once.
+var _ sgverify.SignedEntity = (*parsed)(nil)
+
+func (p *parsed) HasInclusionPromise() bool                                  { return p.bundle.HasInclusionPromise() }
+func (p *parsed) HasInclusionProof() bool                                    { return p.bundle.HasInclusionProof() }
+func (p *parsed) Version() (string, error)                                   { return p.bundle.Version() }
+func (p *parsed) Timestamps() ([][]byte, error)                              { return p.bundle.Timestamps() }
+func (p *parsed) TlogEntries() ([]*tlog.Entry, error)                        { return p.entries, nil }
+func (p *parsed) SignatureContent() (sgverify.SignatureContent, error)       { return p.signature, nil }
+func (p *parsed) VerificationContent() (sgverify.VerificationContent, error) { return p.content, nil }
 
 // parse reads a bundle. It never panics, whatever the bytes.
 func parse(raw []byte) (p *parsed) {
@@ -216,11 +231,16 @@ func parse(raw []byte) (p *parsed) {
 	if n := len(env.Signatures); n != 1 {
 		return fail("%d signatures, want exactly one", n)
 	}
-	content, err := p.bundle.VerificationContent()
-	if err != nil {
+	if p.content, err = p.bundle.VerificationContent(); err != nil {
 		return fail("%v", err)
 	}
-	p.byKey = content.PublicKey() != nil
+	if p.signature, err = p.bundle.SignatureContent(); err != nil {
+		return fail("%v", err)
+	}
+	if p.entries, err = p.bundle.TlogEntries(); err != nil {
+		return fail("%v", err)
+	}
+	p.byKey = p.content.PublicKey() != nil
 	if p.payload, err = env.DecodeB64Payload(); err != nil {
 		return fail("%v", err)
 	}
@@ -293,14 +313,6 @@ func (t *trust) verify(p *parsed, who []Identity, now time.Time) (s *signed) {
 			fail(stepSignature, "%v: %v", ErrBundle, r)
 		}
 	}()
-	content, err := p.bundle.VerificationContent()
-	if err != nil {
-		return fail(stepSignature, "%v", err)
-	}
-	signature, err := p.bundle.SignatureContent()
-	if err != nil {
-		return fail(stepSignature, "%v", err)
-	}
 	var verifier *sgverify.Verifier
 	var m root.TrustedMaterial
 	policy := []sgverify.PolicyOption{sgverify.WithoutIdentitiesUnsafe()} // judged below, each difference by its name
@@ -313,7 +325,7 @@ func (t *trust) verify(p *parsed, who []Identity, now time.Time) (s *signed) {
 			}
 			byKey = true
 			k := t.keys[id.Key.der]
-			if sgverify.VerifySignature(signature, content, k.material) == nil {
+			if sgverify.VerifySignature(p.signature, p.content, k.material) == nil {
 				s.by, verifier, m = id, k.verifier, k.material
 				break
 			}
@@ -337,7 +349,7 @@ func (t *trust) verify(p *parsed, who []Identity, now time.Time) (s *signed) {
 	}
 	// The subject is checked by the caller, as a check of its own with what was
 	// observed, hence no artifact here.
-	result, err := verifier.Verify(&p.bundle, sgverify.NewPolicy(sgverify.WithoutArtifactUnsafe(), policy...))
+	result, err := verifier.Verify(p, sgverify.NewPolicy(sgverify.WithoutArtifactUnsafe(), policy...))
 	if err != nil {
 		return t.explain(s, p, m, err)
 	}
@@ -352,7 +364,7 @@ func (t *trust) verify(p *parsed, who []Identity, now time.Time) (s *signed) {
 		}
 	}
 	if !p.byKey {
-		if k, ok := content.Certificate().PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+		if k, ok := p.content.Certificate().PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
 			return fail(stepCertificate, "its key is no ECDSA key on P-256")
 		}
 		cert := *result.Signature.Certificate
@@ -400,24 +412,16 @@ func (t *trust) explain(s *signed, p *parsed, m root.TrustedMaterial, cause erro
 		s.failed, s.reason = at, err.Error()
 		return s
 	}
-	content, err := p.bundle.VerificationContent()
-	if err != nil {
-		return fail(stepSignature, err)
-	}
-	signature, err := p.bundle.SignatureContent()
-	if err != nil {
-		return fail(stepSignature, err)
-	}
-	if err := sgverify.VerifySignature(signature, content, m); err != nil {
+	if err := sgverify.VerifySignature(p.signature, p.content, m); err != nil {
 		return fail(stepSignature, err)
 	}
 	if n := t.stamps(p.byKey); n > 0 {
-		if _, err := sgverify.VerifySignedTimestampWithThreshold(&p.bundle, m, n); err != nil {
+		if _, err := sgverify.VerifySignedTimestampWithThreshold(p, m, n); err != nil {
 			return fail(stepTime, err)
 		}
 	}
 	if n := t.policy.logEntries(!p.byKey); n > 0 {
-		if _, err := sgverify.VerifyTlogEntry(&p.bundle, m, n, false); err != nil {
+		if _, err := sgverify.VerifyTlogEntry(p, m, n, false); err != nil {
 			return fail(stepLog, err)
 		}
 	}
