@@ -55,12 +55,13 @@ type Server struct {
 	events  *hub
 	metrics *metrics
 
-	reloading sync.Mutex // held while live and status are decided
-	mu        sync.Mutex // guards running
-	running   *run       // the sync that is under way, or nil
-	base      context.Context
-	sessions  sync.Mutex     // held while live history is used
-	history   *agent.Session // of requests that ask for live history; nil before the first
+	reloading sync.Mutex      // held while live and status are decided
+	mu        sync.Mutex      // guards the next three
+	running   *run            // the sync that is under way, or nil
+	recent    []*Report       // that told something, the newest last
+	base      context.Context // of syncs, which go on when whoever asked for one is gone
+	sessions  sync.Mutex      // held while live history is used
+	history   *agent.Session  // of requests that ask for live history; nil before the first
 }
 
 // New returns a server that has nothing loaded yet.
@@ -100,7 +101,9 @@ const (
 func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	s.mu.Lock()
 	s.base = ctx
+	s.mu.Unlock()
 	s.reload(ctx, nil)
 	var all sync.WaitGroup
 	for _, l := range listeners {
@@ -149,6 +152,9 @@ func (s *Server) Handler(remote bool) http.Handler {
 		"GET /models/{name}":    s.modelFile,
 		"GET /stats":            s.stats,
 		"GET /events":           s.stream,
+		"GET /{$}":              s.page,
+		"GET /page.css":         pageFile,
+		"GET /page.js":          pageFile,
 		"GET /metrics":          s.metrics.handler.ServeHTTP,
 		"GET /openapi.yaml":     openapi,
 		"GET /healthz":          healthy,

@@ -117,8 +117,13 @@ func newSite(t *testing.T, change ...func(*Options)) *site {
 
 func (s *site) write(path, text string) {
 	s.t.Helper()
+	writePolicy(s.t, path, text)
+}
+
+func writePolicy(t testing.TB, path, text string) {
+	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
@@ -492,7 +497,7 @@ func TestAnswersAreWhatTheDescriptionSays(t *testing.T) {
 	}
 	all := func() {
 		t.Helper()
-		for _, path := range []string{"/api/models", "/models/list", "/models/ip_reputation", "/stats", "/readyz"} {
+		for _, path := range []string{"/", "/api/models", "/models/list", "/models/ip_reputation", "/stats", "/readyz"} {
 			check("GET", path, "", "")
 		}
 		check("POST", "/v1/score", "application/json", attack)

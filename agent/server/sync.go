@@ -51,8 +51,9 @@ func (s *Server) Sync(ctx context.Context) *Report {
 	if r == nil {
 		r = &run{done: make(chan struct{})}
 		s.running = r
+		base := s.base
 		go func() {
-			r.report = s.sync(s.base)
+			r.report = s.sync(base)
 			s.mu.Lock()
 			s.running = nil
 			s.mu.Unlock()
@@ -84,6 +85,7 @@ func (s *Server) sync(ctx context.Context) *Report {
 	s.opt.Log.Info("sync", "result", report.Result, "source", report.Source, "digest", report.Release, "reason", report.Detail,
 		"dur_ms", report.Finished.Sub(report.Started).Milliseconds())
 	s.metrics.synced(report)
+	s.note(report)
 	s.reload(ctx, report)
 	s.events.send("sync", map[string]any{"phase": "finished", "result": report.Result, "detail": report.Detail})
 	return report
