@@ -46,6 +46,13 @@ type impurity struct {
 	minRows int
 	minRow2 int // least rows to split
 
+	// Between enter and leave, of and stat are those of a subtree's rows, and
+	// columns are brought when they are asked for.
+	whole *bins
+	stats [2][]uint32 // of the whole, and of the subtree
+	ids   []int32     // by row of the subtree
+	held  [][]uint8   // by column: its room
+
 	room    []uint32 // stat of the node's rows, with more than two classes
 	pair    []uint64 // with two: class<<63 + 1<<32 + weight. Sums of these are right but for the top bit
 	swapped []int
@@ -156,10 +163,48 @@ func (s *impurity) best(n *node, rows []int32) candidate {
 	return c.best
 }
 
+// enter makes the rows of a subtree the matrix.
+func (s *impurity) enter(rows []int32, column int32) *bins {
+	if s.held == nil {
+		s.held = make([][]uint8, len(s.of.columns))
+	}
+	s.ids = append(s.ids[:0], rows...)
+	s.stats[0], s.stats[1] = s.stat, grown(s.stats[1], len(rows))
+	s.whole, s.of = s.of, &bins{rows: len(rows), thresholds: s.of.thresholds, columns: make([][]uint8, len(s.of.columns))}
+	s.stat = s.stats[1]
+	for i, r := range rows {
+		s.stat[i], rows[i] = s.stats[0][r], int32(i)
+	}
+	s.bring(column)
+	return s.of
+}
+
+// leave makes the whole the matrix again.
+func (s *impurity) leave(rows []int32) {
+	for i, r := range rows {
+		rows[i] = s.ids[r]
+	}
+	s.of, s.stat, s.whole = s.whole, s.stats[0], nil
+}
+
+// bring copies a column of the rows of a subtree.
+func (s *impurity) bring(column int32) []uint8 {
+	s.held[column] = grown(s.held[column], len(s.ids))
+	far, near := s.whole.columns[column], s.held[column]
+	for i, r := range s.ids {
+		near[i] = far[r]
+	}
+	s.of.columns[column] = near
+	return near
+}
+
 // column tries all cuts of one column.
 func (s *impurity) column(c *cut, column int32, rows []int32) {
 	c.column = column
 	bins, common := s.of.columns[column], s.common[column]
+	if bins == nil {
+		bins = s.bring(column)
+	}
 	switch {
 	case s.classes == 2:
 		s.two(c, bins, common, rows, s.pair[:len(rows)])
@@ -450,7 +495,7 @@ func growForest(ctx context.Context, p ForestParams, seed int64, name string, tr
 		if m.split == nil {
 			m.split = newImpurity(train.bins, slices.Clone(columns), classes)
 			m.split.draw, m.split.minRows, m.split.minRow2 = max(1, draw), p.MinRows, p.MinSplit
-			m.grow = grower{of: train.bins, maxLeaves: p.MaxLeaves, maxDepth: p.MaxDepth}
+			m.grow = grower{of: train.bins, maxLeaves: p.MaxLeaves, maxDepth: p.MaxDepth, near: m.split}
 		}
 		rng := named(seed, fmt.Sprintf("%s/tree/%d", name, i))
 		m.split.seed = uint64(rng.uint32())<<32 | uint64(rng.uint32())

@@ -83,6 +83,7 @@ type grower struct {
 	cols      []int32 // column of each position of a candidate; nil when they are the same
 	maxLeaves int     // at least 1
 	maxDepth  int     // 0 for no bound
+	near      nearby  // may be nil
 
 	room  []int32
 	nodes [][]node // blocks of nodesBlock
@@ -92,6 +93,20 @@ type grower struct {
 }
 
 const nodesBlock = 256
+
+// nearby brings the rows of a subtree near each other while it grows. enter
+// renumbers them from 0 and returns the matrix that has them under these
+// numbers, with the columns that best has asked for and the given one; leave gives
+// them their numbers back.
+type nearby interface {
+	enter(rows []int32, column int32) *bins
+	leave(rows []int32)
+}
+
+// nearRows is the number of rows up to which a subtree of a larger tree is grown on
+// its rows alone. They lie far from each other in the matrix, and so few of them
+// stay in a core's own cache.
+const nearRows = 1 << 15
 
 // span is a range of the row list and the sums of its rows.
 type span struct {
@@ -138,10 +153,26 @@ func (gr *grower) grow(s splitter, rows []int32) (*tree, []span) {
 	}
 	add(root)
 	order := 0
+	of := gr.of
+	var inside *node // the root of the subtree whose rows are near
+	waiting := 0     // nodes outside of it
+	leave := func() {
+		if inside != nil {
+			gr.near.leave(rows[inside.lo:inside.hi])
+			inside, of = nil, gr.of
+		}
+	}
 	for len(gr.open) > 0 && len(gr.open)+len(gr.done) < gr.maxLeaves {
 		var n *node
 		if free {
+			if len(gr.open) == waiting {
+				leave()
+			}
 			n = gr.open.Pop().(*node)
+			if gr.near != nil && inside == nil && n.hi-n.lo <= nearRows && len(rows) > nearRows {
+				inside, waiting = n, len(gr.open)
+				of = gr.near.enter(rows[n.lo:n.hi], n.best.pos)
+			}
 		} else {
 			n = heap.Pop(&gr.open).(*node)
 		}
@@ -152,7 +183,7 @@ func (gr *grower) grow(s splitter, rows []int32) (*tree, []span) {
 		}
 		t.nodes = append(t.nodes, treeNode{column: column, bin: n.best.bin})
 		gr.link(t, n, at)
-		mid := n.lo + gr.partition(rows[n.lo:n.hi], gr.of.columns[column], n.best.bin)
+		mid := n.lo + gr.partition(rows[n.lo:n.hi], of.columns[column], n.best.bin)
 		left := gr.node(node{
 			lo: n.lo, hi: mid, depth: n.depth + 1, order: order + 1, up: at, path: 2 * n.path,
 			g: n.best.g, h: n.best.h, best: noSplit,
@@ -174,6 +205,7 @@ func (gr *grower) grow(s splitter, rows []int32) (*tree, []span) {
 		add(right)
 		add(left)
 	}
+	leave()
 	for _, n := range gr.open {
 		s.drop(n)
 		gr.done = append(gr.done, n)

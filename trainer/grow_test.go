@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -117,5 +118,43 @@ func TestProjectionGivesOneClassOfATree(t *testing.T) {
 	}
 	if one := tr.project(0, classes); one.leaves != 1 || len(one.nodes) != 0 || one.values[0] != 5 {
 		t.Errorf("a constant keeps %d leaves", one.leaves)
+	}
+}
+
+func TestSubtreesGrowAloneAsTheyDoTogether(t *testing.T) {
+	const n = nearRows * 2 // of which three quarters weigh
+	p := newPCG(3, 3)
+	m := randomBins(p, n, 7)
+	columns := []int32{0, 1, 2, 3, 4, 5, 6}
+	grown := func(classes int, alone bool) (*tree, []span, []int32) {
+		s := newImpurity(m, slices.Clone(columns), classes)
+		s.draw, s.minRows, s.minRow2, s.seed = 3, 2, 5, 77
+		var rows []int32
+		for r := range n {
+			if times := uint32(r*7919%4) * 4096; times > 0 {
+				class := (m.columns[1][r]/64 + m.columns[2][r]/32 + uint8(r%2)) % uint8(classes)
+				s.stat[r] = times<<statClass | uint32(class)
+				rows = append(rows, int32(r))
+			}
+		}
+		gr := grower{of: m, maxLeaves: 1 << 30, maxDepth: 14}
+		if alone {
+			gr.near = s
+		}
+		tr, spans := gr.grow(s, rows)
+		if s.of != m || alone == (s.held == nil) {
+			t.Fatalf("%d classes: the whole is not the matrix again, or no subtree grew alone", classes)
+		}
+		return tr, spans, rows
+	}
+	for _, classes := range []int{2, 5} {
+		want, wantSpans, wantRows := grown(classes, false)
+		got, spans, rows := grown(classes, true)
+		if !reflect.DeepEqual(got, want) || !slices.Equal(spans, wantSpans) || !slices.Equal(rows, wantRows) {
+			t.Errorf("%d classes: %d leaves, %d when its subtrees grow alone, or other ones", classes, want.leaves, got.leaves)
+		}
+		if want.leaves < 100 {
+			t.Errorf("%d leaves: the test proves nothing", want.leaves)
+		}
 	}
 }
