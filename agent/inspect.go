@@ -144,7 +144,7 @@ func plain(info fs.FileInfo, path string, top bool) error {
 		return fmt.Errorf("%w: %s: %s", ErrCorrupt, path, why)
 	}
 	if top && info.Sys() != nil && info.Mode().Perm()&0o020 != 0 {
-		return fmt.Errorf("%w: %s: its group may write to it (mode %s)", ErrCorrupt, path, info.Mode())
+		return fmt.Errorf("%w: %s: its group may write to it (mode %s): 'chmod go-w %s', after a look at what is in it", ErrCorrupt, path, info.Mode(), path)
 	}
 	return nil
 }

@@ -66,7 +66,12 @@ const maxConfig = 64 << 10 // bytes; it is written by hand
 // readConfig sets the flags that a configuration file names and the command
 // line does not. A key is the name of a flag; flags that may be repeated also
 // take a list. Files that it names are relative to its folder.
-func readConfig(path string, fs *pflag.FlagSet) error {
+func readConfig(path string, fs *pflag.FlagSet) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // the YAML library panics on some malformed input
+			err = cli.Usagef("%s: not valid YAML: %v", path, r)
+		}
+	}()
 	f, err := os.Open(path)
 	if err != nil {
 		return err
