@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/durable"
@@ -28,26 +29,28 @@ func Pull(ctx context.Context, s Store, d canon.Digest) (*Artifact, error) {
 	if err != nil {
 		return nil, at(err)
 	}
-	config, err := readBlob(ctx, s, m.Config, MaxConfig)
-	if err != nil {
-		return nil, err
+	// All are asked for at once: each alone is little to send and long to wait for.
+	wanted := append([]Descriptor{m.Config}, m.Layers...)
+	limits := []int64{MaxConfig, MaxModel, MaxModel, MaxModel, MaxModel, MaxReleaseJSON}
+	data, errs := make([][]byte, len(wanted)), make([]error, len(wanted))
+	var wait sync.WaitGroup
+	for i := range wanted {
+		wait.Go(func() { data[i], errs[i] = readBlob(ctx, s, wanted[i], limits[i]) })
 	}
-	// release.json comes first: when it is not readable, the models are of no use.
-	releaseJSON, err := readBlob(ctx, s, m.Layers[len(ModelFiles)], MaxReleaseJSON)
-	if err != nil {
-		return nil, err
+	wait.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
 	}
+	config, releaseJSON := data[0], data[len(data)-1]
 	rel, err := DecodeRelease(releaseJSON)
 	if err != nil {
 		return nil, at(err)
 	}
 	var models []File
 	for i, name := range ModelFiles {
-		data, err := readBlob(ctx, s, m.Layers[i], MaxModel)
-		if err != nil {
-			return nil, err
-		}
-		models = append(models, File{name, data})
+		models = append(models, File{name, data[1+i]})
 	}
 	a, err := Pack(rel, models)
 	if err != nil {

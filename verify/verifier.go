@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -85,13 +86,15 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 	if len(opt.Bundles) > maxBundlesGiven {
 		return nil, nil, fmt.Errorf("%d bundles given, limit %d", len(opt.Bundles), maxBundlesGiven)
 	}
-	if _, err := store.Manifest(ctx, oras.Descriptor{Digest: digest}); err != nil {
-		if !errors.Is(err, oras.ErrInvalid) {
-			return nil, nil, err
-		}
-		r := v.newReport(digest)
-		r.fail(CheckManifest, "", digest.String(), err.Error())
-		return r, nil, nil
+	// Without bundles given, those of the store will be needed: they are read
+	// while the files are.
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	statements := sync.OnceValues(func() (*oras.BundleList, error) {
+		return oras.Bundles(reading, store, digest, oras.ProvenanceTag(digest))
+	})
+	if len(opt.Bundles) == 0 {
+		go statements()
 	}
 	a, err := oras.Pull(ctx, store, digest)
 	if err != nil {
@@ -99,8 +102,15 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 			return nil, nil, err
 		}
 		r := v.newReport(digest)
-		r.pass(CheckManifest, digest.String())
-		r.fail(CheckFiles, "", "the four models and release.json, unchanged", err.Error())
+		switch _, damage := store.Manifest(ctx, oras.Descriptor{Digest: digest}); {
+		case damage == nil:
+			r.pass(CheckManifest, digest.String())
+			r.fail(CheckFiles, "", "the four models and release.json, unchanged", err.Error())
+		case errors.Is(damage, oras.ErrInvalid):
+			r.fail(CheckManifest, "", digest.String(), damage.Error())
+		default:
+			return nil, nil, damage
+		}
 		return r, nil, nil
 	}
 	channel := opt.Channel
@@ -116,7 +126,7 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 			return r, only(a, r, opt), nil
 		}
 	}
-	list, err := oras.Bundles(ctx, store, digest, oras.ProvenanceTag(digest))
+	list, err := statements()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -32,6 +32,7 @@ var mayImport = map[string]string{
 	"internal/durable/faultfs": "internal/durable",
 	"internal/detmath":         "",
 	"internal/cli":             "",
+	"internal/cli/heap":        "",
 	"internal/testkit":         "",
 	"internal/exact":           "",
 
@@ -52,7 +53,7 @@ var mayImport = map[string]string{
 	"pipeline":               "dataset dataset/record trainer oras verify pipeline/card internal/canon internal/durable internal/sign",
 
 	"pipeline/bhtrain": "internal/cli internal/canon internal/durable internal/sign pipeline pipeline/card dataset dataset/record trainer oras verify",
-	"verify/bhverify":  "internal/cli internal/canon internal/durable internal/sign dataset dataset/record verify verify/rebuild oras",
+	"verify/bhverify":  "internal/cli internal/cli/heap internal/canon internal/durable internal/sign dataset dataset/record verify verify/rebuild oras",
 	"agent/bhagent":    "internal/cli internal/canon agent agent/server dataset/record trainer/model oras verify",
 
 	"internal/targets/exactprobe": "dataset dataset/record dataset/feature trainer trainer/model internal/canon internal/detmath",

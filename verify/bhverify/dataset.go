@@ -17,6 +17,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/internal/cli/heap"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
@@ -130,6 +131,7 @@ bhverify dataset check registry.example.org/models/web:release-12 --format json`
 			flags := newDatasetFlags(fs)
 			cli.Format(fs)
 			return func(ctx context.Context, c *cli.Call, args []string) error {
+				heap.Usual()
 				if len(args) != 1 {
 					return cli.Usagef("dataset check: want one reference, got %d; see 'bhverify dataset check --help'", len(args))
 				}
@@ -201,6 +203,7 @@ bhverify dataset prove dist --record @record.json`,
 			about := newRowFlags(fs)
 			out := fs.StringP("output", "o", "", "`FILE`: a new file for the proof instead of standard output")
 			return func(ctx context.Context, c *cli.Call, args []string) error {
+				heap.Usual()
 				if len(args) != 1 {
 					return cli.Usagef("dataset prove: want one reference, got %d; see 'bhverify dataset prove --help'", len(args))
 				}
@@ -494,6 +497,7 @@ bhverify dataset diff snapshot-old registry.example.org/models/web --rows 100`,
 			show := fs.Int("rows", 10, "rows to show of those added, and of those removed, in each table")
 			cli.Format(fs)
 			return func(ctx context.Context, c *cli.Call, args []string) error {
+				heap.Usual()
 				if len(args) != 2 {
 					return cli.Usagef("dataset diff: want two references, got %d; see 'bhverify dataset diff --help'", len(args))
 				}

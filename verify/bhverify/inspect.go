@@ -13,6 +13,7 @@ import (
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/internal/cli/heap"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
@@ -42,6 +43,7 @@ bhverify inspect dist --channel beta --format json`,
 			timeout := fs.Duration("timeout", 3*time.Minute, "`TIME`: give up after it")
 			cli.Format(fs)
 			return func(ctx context.Context, c *cli.Call, args []string) error {
+				heap.Limit(memory)
 				if len(args) != 1 {
 					return cli.Usagef("inspect: want one reference, got %d; see 'bhverify inspect --help'", len(args))
 				}

@@ -31,6 +31,10 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/verify/rebuild"
 )
 
+// memory is what looking at a release may take before the garbage collector
+// hurries, in bytes. A registry that floods gets there; others do not.
+const memory = 32 << 20
+
 func main() { app().Main() }
 
 func app() cli.App {

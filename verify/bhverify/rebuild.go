@@ -11,6 +11,7 @@ import (
 
 	"github.com/battle-hardened-ai/bhtrain/dataset"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/internal/cli/heap"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 	"github.com/battle-hardened-ai/bhtrain/verify/rebuild"
@@ -61,6 +62,7 @@ bhverify rebuild registry.example.org/models/web --policy policy.yaml --attest -
 			anonymous := fs.Bool("anonymous", false, "send no credentials of the docker configuration")
 			cli.Format(fs)
 			return func(ctx context.Context, c *cli.Call, args []string) error {
+				heap.Usual()
 				if len(args) != 1 {
 					return cli.Usagef("rebuild: want one reference, got %d; see 'bhverify rebuild --help'", len(args))
 				}

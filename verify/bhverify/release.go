@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/internal/cli/heap"
 	"github.com/battle-hardened-ai/bhtrain/internal/durable"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
@@ -52,6 +53,7 @@ bhverify release dist --policy policy.yaml --offline --vsa-out vsa.json`,
 			timeout := fs.Duration("timeout", 3*time.Minute, "`TIME`: give up after it")
 			cli.Format(fs)
 			return func(ctx context.Context, c *cli.Call, args []string) error {
+				heap.Limit(memory)
 				if len(args) != 1 {
 					return cli.Usagef("release: want one reference, got %d; see 'bhverify release --help'", len(args))
 				}
