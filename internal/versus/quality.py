@@ -28,6 +28,8 @@ import sys
 import tempfile
 import time
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve on a shared machine
+
 import numpy as np
 from sklearn.ensemble import (
     GradientBoostingClassifier,
