@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -46,7 +47,8 @@ const (
 )
 
 // channelVerdictChecks is every check of a channel, in order; the value says
-// whether it must pass.
+// whether it must pass under any policy. Of the others, those must that the policy
+// demands of the signature.
 var channelVerdictChecks = []struct {
 	name      string
 	mandatory bool
@@ -104,7 +106,7 @@ func (c *ChannelVerdict) passExcept(name string) bool {
 	}
 	for i, want := range channelVerdictChecks {
 		have := c.Checks[i]
-		if have.Name != want.name || have.Status != Pass && (want.mandatory || have.Status != Skip) && have.Name != name {
+		if have.Name != want.name || !have.holds(want.mandatory) && have.Name != name {
 			return false
 		}
 	}
@@ -175,7 +177,11 @@ func (v *Verifier) noChannel(now time.Time, m Memory, reason string) *ChannelVer
 func (v *Verifier) newChannelVerdict(m Memory) *ChannelVerdict {
 	c := &ChannelVerdict{Format: 1, Policy: v.policy.Digest, Revoked: []Revoked{}, Memory: m}
 	for _, check := range channelVerdictChecks {
-		c.Checks = append(c.Checks, Check{Name: check.name, Status: Skip, Reason: "not reached"})
+		demanded := check.mandatory
+		if at := step(strings.TrimPrefix(check.name, "channel.")); !demanded && v.policy.Channel != nil {
+			demanded = v.trust.demandsOfAll(at, v.policy.Channel.Signers)
+		}
+		c.Checks = append(c.Checks, Check{Name: check.name, Demanded: demanded, Status: Skip, Reason: "not reached"})
 	}
 	return c
 }
@@ -324,10 +330,10 @@ func (v *Verifier) judgeRevocations(c *ChannelVerdict, said *Channel, now time.T
 				break
 			}
 			if r.Binding {
-				listed[r.Manifest] = true
-				if !remembered[r.Manifest] && byManifest[r.Manifest] == nil {
+				if !remembered[r.Manifest] && !listed[r.Manifest] {
 					fresh = append(fresh, raw)
 				}
+				listed[r.Manifest] = true
 			}
 			add(r)
 		}

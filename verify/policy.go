@@ -483,6 +483,9 @@ func (p *Policy) check() error {
 			return errors.New("channel: no signers: nobody could say what is current")
 		}
 	}
+	if p.Datasets.Publishers != nil && len(p.Datasets.Publishers) == 0 {
+		return errors.New("datasets: publishers: an empty list; nobody could sign a dataset")
+	}
 	if p.Channel == nil && len(p.Revokers) > 0 {
 		return errors.New("revokers without a channel: revocations are read from one; add it, or take them out")
 	}
@@ -607,6 +610,8 @@ func (p *Policy) checkRebuilders() error {
 		return fmt.Errorf("min is %d, want 0 or more", r.Min)
 	case n > maxOperators:
 		return fmt.Errorf("%d rebuilders, limit %d", n, maxOperators)
+	case r.Min == 0 && r.Block:
+		return errors.New("on_failure: block with min 0: rebuilds are not judged then; write min: 1 or more, or take it out")
 	case r.Min > n:
 		return fmt.Errorf("min is %d, but only %d rebuilders are named: no release could pass", r.Min, n)
 	}

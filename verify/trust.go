@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -439,16 +440,40 @@ func (t *trust) stamps(byKey bool) int {
 	return max(1, t.policy.Timestamps)
 }
 
+// demands reports whether the policy demands a step of a signature, by a key or
+// by a certificate.
+func (t *trust) demands(at step, byKey bool) bool {
+	switch at {
+	case stepTime:
+		return t.stamps(byKey) > 0
+	case stepLog:
+		return t.policy.logEntries(!byKey) > 0
+	case stepCertificate:
+		return !byKey
+	}
+	return true
+}
+
+// demandsOfAll reports whether it does of each identity in who.
+func (t *trust) demandsOfAll(at step, who []Identity) bool {
+	return !slices.ContainsFunc(who, func(id Identity) bool { return !t.demands(at, id.Certificate == nil) })
+}
+
 // report tells set of each step what came of it: what passed, what failed, and
 // after that nothing.
 func (t *trust) report(s *signed, p *parsed, set func(step, Check)) {
 	for _, at := range steps {
+		demanded := t.demands(at, p.byKey)
 		if at == s.failed {
-			c := Check{Status: Fail, Observed: s.observed, Reason: s.reason}
-			set(at, c)
+			set(at, Check{Demanded: demanded, Status: Fail, Observed: s.observed, Reason: s.reason})
 			return
 		}
-		c := Check{Status: Pass}
+		c := Check{Demanded: demanded, Status: Pass}
+		skip := func(reason string) {
+			if !demanded {
+				c = Check{Status: Skip, Reason: reason}
+			}
+		}
 		switch at {
 		case stepSignature:
 			c.Observed = "ECDSA P-256, SHA-256"
@@ -459,20 +484,13 @@ func (t *trust) report(s *signed, p *parsed, set func(step, Check)) {
 			if len(s.times) > 0 {
 				c.Observed = FormatTime(s.times[0])
 			}
-			if t.stamps(p.byKey) == 0 {
-				c = Check{Status: Skip, Reason: "the policy demands no signed time stamp"}
-			}
+			skip("the policy demands no signed time stamp")
 		case stepLog:
-			n := t.policy.logEntries(!p.byKey)
-			c.Observed = count(n, "log entry")
-			if n == 0 {
-				c = Check{Status: Skip, Reason: "the policy demands no log entry"}
-			}
+			c.Observed = count(t.policy.logEntries(!p.byKey), "log entry")
+			skip("the policy demands no log entry")
 		case stepCertificate:
 			c.Observed = "issued by a trusted authority, valid at that time"
-			if p.byKey {
-				c = Check{Status: Skip, Reason: "signed with a key"}
-			}
+			skip("signed with a key")
 		case stepSigner:
 			c.Observed = s.by.String()
 		}

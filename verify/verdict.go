@@ -22,7 +22,7 @@ const (
 )
 
 // Names of the checks of a release, in the order of the verdict. Optional
-// checks may be skipped by a policy that does not ask for them; all others
+// checks may be skipped under a policy that does not demand them; all others
 // must pass.
 const (
 	CheckManifest    = "release.manifest"   // the store has a manifest with the digest asked for
@@ -58,7 +58,7 @@ const (
 )
 
 // releaseChecks is every check of a release, in order; the value says whether
-// it must pass.
+// it must pass under any policy. Verifier.demands says which others must.
 var releaseChecks = []struct {
 	name      string
 	mandatory bool
@@ -76,6 +76,7 @@ var releaseChecks = []struct {
 // whatever the registry sent.
 type Check struct {
 	Name     string `json:"name"`
+	Demanded bool   `json:"demanded"` // by the format or by the policy: it has to pass, and must not be skipped
 	Status   Status `json:"status"`
 	Observed string `json:"observed"` // what was found; "" when nothing was
 	Expected string `json:"expected"` // what the policy or the format asks for; "" when Observed says it all
@@ -119,11 +120,11 @@ type Rebuild struct {
 }
 
 // Pass reports whether the release may be trusted: every check is there
-// exactly once and in order, every mandatory one passed and none failed. It
+// exactly once and in order, every demanded one passed and none failed. It
 // looks at Checks only, never at Verified; the zero Verdict does not pass.
 func (v *Verdict) Pass() bool { return v.PassExcept() }
 
-// PassExcept is Pass, but for the named checks, which may have failed. An agent
+// PassExcept is Pass, but for the named checks, whatever became of them. An agent
 // goes on using a release with PassExcept(CheckFreshness, CheckCurrent).
 func (v *Verdict) PassExcept(names ...string) bool {
 	if v == nil || v.Format != 1 || v.Release.IsZero() || len(v.Checks) != len(releaseChecks) {
@@ -134,11 +135,17 @@ func (v *Verdict) PassExcept(names ...string) bool {
 		if c.Name != want.name {
 			return false
 		}
-		if c.Status != Pass && (want.mandatory || c.Status != Skip) && !slices.Contains(names, c.Name) {
+		if !c.holds(want.mandatory) && !slices.Contains(names, c.Name) {
 			return false
 		}
 	}
 	return true
+}
+
+// holds reports whether c passed, or was skipped and may be. A check that is
+// mandatory under any policy must pass whatever c says of demands.
+func (c Check) holds(mandatory bool) bool {
+	return c.Status == Pass || c.Status == Skip && !mandatory && !c.Demanded
 }
 
 // Failures returns the checks that failed, in order.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 )
@@ -56,6 +57,145 @@ func TestVerdictWithAnythingMissingNeverPasses(t *testing.T) {
 	} {
 		if v.Pass() {
 			t.Errorf("%s: passes", name)
+		}
+	}
+}
+
+// Each demand that a policy can make, and no check without one.
+func TestDemandedCheckThatWasSkippedNeverPasses(t *testing.T) {
+	s, a := newSigner(t, "A"), newAuthority(t)
+	one := 1
+	trusting := func(p *Policy) { p.TrustedRoot, p.Timestamps = a.root, 1 }
+	channel := func(p *Policy) {
+		p.Channel = &ChannelPolicy{Name: "stable", Epoch: 1, Signers: []Identity{newSigner(t, "desk").Identity}}
+	}
+	dataset := func(p *Policy) { p.Datasets.Publishers = []Identity{newSigner(t, "data").Identity} }
+	logged := func(p *Policy) {
+		trusting(p)
+		p.TransparencyLog = &one
+	}
+	certified := func(p *Policy) {
+		trusting(p)
+		p.Publishers = []Identity{workflow()}
+	}
+	demand := map[string]func(*Policy){
+		CheckSize:        func(p *Policy) { p.MaxBytes = 1 << 20 },
+		CheckTime:        trusting,
+		CheckLog:         logged,
+		CheckCertificate: certified,
+		CheckBuilder:     func(p *Policy) { p.Builders = []string{"https://example.org/builder"} },
+		CheckSource:      func(p *Policy) { p.SourceRepository = "https://example.org/x" },
+		CheckTrainer:     func(p *Policy) { p.Trainers = []Trainer{{Version: "v1.0.0"}} },
+		CheckAge: func(p *Policy) {
+			trusting(p)
+			p.MaxAge = time.Hour
+		},
+		CheckAllowed:     func(p *Policy) { p.Datasets.Digests = []canon.Digest{canon.Sum(nil)} },
+		CheckDatasetBy:   dataset,
+		CheckDatasetSaid: dataset,
+		CheckNotOlder:    func(p *Policy) { p.MinRelease = 1 },
+		CheckChannel:     channel,
+		CheckFreshness:   channel,
+		CheckCurrent:     channel,
+		CheckLowest:      channel,
+		CheckRevoked:     channel,
+		CheckReproduced: func(p *Policy) {
+			list, _ := auditors(t, 1)
+			p.Reproductions = &ReproductionPolicy{Min: 1, Rebuilders: list}
+		},
+	}
+	all := func(v *Verifier) *Verdict {
+		r := v.newReport(canon.Sum(nil))
+		for _, c := range releaseChecks {
+			r.pass(c.name, "as it should be")
+		}
+		return r
+	}
+	bare := testVerifier(t, nil, s)
+	for _, c := range releaseChecks {
+		change := demand[c.name]
+		if free := c.mandatory || c.name == CheckBundles; free != (change == nil) {
+			t.Errorf("%s: a policy that demands it: %t", c.name, change != nil)
+			continue
+		} else if free {
+			continue
+		}
+		v := testVerifier(t, change, s)
+		r := all(v)
+		if !r.Pass() {
+			t.Fatalf("%s: all checks passed, and the verdict does not", c.name)
+		}
+		for _, status := range []Status{Skip, Fail, ""} {
+			r.set(Check{Name: c.name, Status: status, Reason: "not reached"})
+			if r.Pass() || !r.PassExcept(c.name) {
+				t.Errorf("%s is %q and demanded: pass=%t", c.name, status, r.Pass())
+			}
+			stored, err := DecodeVerdict(mustEncode(t, r))
+			if err != nil || stored.Pass() {
+				t.Errorf("%s: stored verdict: %v, pass=%t", c.name, err, stored.Pass())
+			}
+			r.Verified = true
+			if _, err := DecodeVerdict(mustEncode(t, r)); !errors.Is(err, canon.ErrSyntax) {
+				t.Errorf("%s: a stored verdict that claims to pass: %v", c.name, err)
+			}
+			r.Verified = false
+		}
+		r = all(bare)
+		if r.skip(c.name, "not demanded"); !r.Pass() {
+			t.Errorf("%s is demanded by a policy that does not", c.name)
+		}
+	}
+	for _, c := range channelVerdictChecks {
+		if c.mandatory {
+			continue
+		}
+		for _, demanded := range []bool{true, false} {
+			v := testVerifier(t, func(p *Policy) {
+				channel(p)
+				if demanded {
+					logged(p)
+					p.Channel.Signers = []Identity{workflow()}
+				}
+			}, s)
+			r := v.newChannelVerdict(Memory{})
+			for _, c := range channelVerdictChecks {
+				r.pass(c.name, "as it should be")
+			}
+			setCheck(r.Checks, Check{Name: c.name, Status: Skip})
+			if r.Pass() == demanded || r.Accepted() == demanded {
+				t.Errorf("%s is skipped, demanded=%t: pass=%t, accepted=%t", c.name, demanded, r.Pass(), r.Accepted())
+			}
+		}
+	}
+}
+
+// Where a policy trusts keys and certificates, what is demanded of a signature
+// is known when it is read.
+func TestDemandsFollowTheKindOfSignature(t *testing.T) {
+	s, a := newSigner(t, "A"), newAuthority(t)
+	rel := testRelease(t, nil)
+	payload := encode(t, statementFor(t, rel, nil))
+	v := testVerifier(t, func(p *Policy) {
+		p.TrustedRoot, p.Timestamps = a.root, 1
+		p.Publishers = append(p.Publishers, workflow())
+	}, s)
+	for _, k := range []struct {
+		name   string
+		bundle []byte
+		want   bool
+	}{{"key", a.attestWithKey(t, s, payload, nil), false}, {"certificate", a.attest(t, payload, claim{}, nil), true}} {
+		got := v.Judge(rel, time.Now(), given(k.bundle))
+		wantFailed(t, got)
+		if !check(got, CheckTime).Demanded {
+			t.Errorf("%s: no time is demanded", k.name)
+		}
+		for _, name := range []string{CheckLog, CheckCertificate} {
+			if check(got, name).Demanded != k.want {
+				t.Errorf("%s: %+v", k.name, check(got, name))
+			}
+			if got.skip(name, "not reached"); got.Pass() == k.want {
+				t.Errorf("%s: %s is skipped: pass=%t", k.name, name, got.Pass())
+			}
 		}
 	}
 }

@@ -258,9 +258,41 @@ func (v *Verifier) judgeScan(r *Verdict, c *evidence) {
 func (v *Verifier) newReport(release canon.Digest) *Verdict {
 	r := &Verdict{Format: 1, Release: release, Policy: v.policy.Digest, Rebuilds: []Rebuild{}}
 	for _, c := range releaseChecks {
-		r.Checks = append(r.Checks, Check{Name: c.name, Status: Skip, Reason: "not reached"})
+		r.Checks = append(r.Checks, Check{Name: c.name, Demanded: c.mandatory || v.demands(c.name), Status: Skip, Reason: "not reached"})
 	}
 	return r
+}
+
+// demands reports whether the policy demands an optional check of every
+// release. It is settled before anything is looked at, so that a check which is
+// never reached cannot let a verdict pass.
+func (v *Verifier) demands(name string) bool {
+	p := &v.policy
+	switch name {
+	case CheckSize:
+		return p.MaxBytes > 0
+	case CheckTime, CheckLog, CheckCertificate:
+		return v.trust.demandsOfAll(step(name), p.Publishers)
+	case CheckBuilder:
+		return p.Builders != nil
+	case CheckSource:
+		return p.SourceRepository != ""
+	case CheckTrainer:
+		return p.Trainers != nil
+	case CheckAge:
+		return p.MaxAge > 0
+	case CheckAllowed:
+		return p.Datasets.Digests != nil
+	case CheckDatasetBy, CheckDatasetSaid:
+		return len(p.Datasets.Publishers) > 0
+	case CheckNotOlder:
+		return p.MinRelease > 0
+	case CheckChannel, CheckFreshness, CheckCurrent, CheckLowest, CheckRevoked:
+		return p.Channel != nil
+	case CheckReproduced:
+		return p.Reproductions != nil && p.Reproductions.Min > 0
+	}
+	return false
 }
 
 func (v *Verdict) set(c Check) { setCheck(v.Checks, c) }
@@ -286,10 +318,12 @@ func (v *Verdict) equal(name, observed, expected, reason string) {
 	v.fail(name, observed, expected, reason)
 }
 
-// setCheck puts c, made printable, in the place of the check of its name.
+// setCheck puts c, made printable, in the place of the check of its name. What
+// was demanded stays demanded.
 func setCheck(checks []Check, c Check) {
 	c.Observed, c.Expected, c.Reason = Printable(c.Observed), Printable(c.Expected), Printable(c.Reason)
 	i := slices.IndexFunc(checks, func(have Check) bool { return have.Name == c.Name })
+	c.Demanded = c.Demanded || checks[i].Demanded
 	checks[i] = c
 }
 
