@@ -230,6 +230,12 @@ func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier, c
 	return j, nil
 }
 
+// allowed reports whether the release may be made live, and not only go on
+// being used: for that a channel may have expired or name another, no more.
+func (j judged) allowed() bool {
+	return j.release != nil && j.verdict.PassExcept(verify.CheckFreshness, verify.CheckCurrent)
+}
+
 // damage makes err ErrCorrupt when it speaks of what a slot holds. A slot must
 // not be thrown away for a cancelled context or a machine short of files.
 func damage(err error) error {

@@ -33,13 +33,8 @@ func (a *Agent) Rollback(ctx context.Context, to canon.Digest, v *verify.Verifie
 	if err != nil {
 		return err
 	}
-	if j.release == nil {
+	if !j.allowed() {
 		return refusal(j.verdict)
-	}
-	for _, c := range j.verdict.Failures() {
-		if c.Name != verify.CheckFreshness && c.Name != verify.CheckCurrent {
-			return refusal(j.verdict)
-		}
 	}
 	if _, err := NewScorer(j.release); err != nil {
 		return err

@@ -223,15 +223,15 @@ func (s *syncing) stillGood(ctx context.Context, channel *verify.ChannelVerdict)
 }
 
 // fallBack makes the previous release live in the place of one that was
-// revoked, if the policy allows it. Otherwise the revoked one stays where it is,
-// and is not used.
+// revoked, if the policy and the channel allow that it is installed. Otherwise the
+// revoked one stays where it is, and is not used.
 func (s *syncing) fallBack(ctx context.Context, channel *verify.ChannelVerdict) error {
 	if s.st.Previous.IsZero() {
 		return nil
 	}
 	j, err := s.a.judge(ctx, s.st.Previous, s.v, channel, s.now)
 	switch {
-	case errors.Is(err, ErrCorrupt), err == nil && j.release == nil:
+	case errors.Is(err, ErrCorrupt), err == nil && !j.allowed():
 		return nil
 	case err != nil:
 		return err

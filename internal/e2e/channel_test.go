@@ -460,6 +460,26 @@ func TestRevokedReleaseGoesOutOfUse(t *testing.T) {
 	f.sync()
 	f.is("current", 3, 0)
 
+	// The one before does not come back where it must not be installed any more.
+	for what, change := range map[string]func(*fleet, *verify.Channel){
+		"below the lowest":        func(_ *fleet, c *verify.Channel) { c.Lowest = 2 },
+		"called bad by a channel": func(h *fleet, c *verify.Channel) { c.Revocations = append(c.Revocations, h.revoke(h.channels, 1)) },
+	} {
+		h := newFleet(t)
+		h.publish(1)
+		h.sync()
+		h.publish(2)
+		h.sync()
+		h.publish(2, func(c *verify.Channel) {
+			c.Revocations = []jsontext.Value{h.revoke(h.revoker, 2)}
+			change(h, c)
+		})
+		h.refused("revoked", 0)
+		if state, n, _ := h.status(); state != "revoked" || n != 2 {
+			t.Errorf("%s: status: %s, release %d", what, state, n)
+		}
+	}
+
 	// Without one before, nothing is in use.
 	g := newFleet(t)
 	g.publish(1)
