@@ -710,6 +710,17 @@ func (p Policy) Warnings() []string {
 		if p.Reproductions.Min == 0 {
 			out = append(out, "reproductions: min is 0, so rebuilds are not judged.")
 		}
+		by := map[string]string{} // operator by owner
+		for _, reb := range p.Reproductions.Rebuilders {
+			for _, id := range reb.Identities {
+				for _, o := range id.Certificate.owners() {
+					if other := by[o]; other != "" && other != reb.Operator {
+						out = append(out, fmt.Sprintf("operators %s and %s both sign from repositories of %s: whoever owns them counts as two.", other, reb.Operator, o))
+					}
+					by[o] = reb.Operator
+				}
+			}
+		}
 	}
 	for _, r := range all {
 		for _, id := range *r.ids {

@@ -77,6 +77,7 @@ func TestPolicyThatCannotBeEnforcedIsRefused(t *testing.T) {
 		{"a list", "- version: 1\n", "want fields"},
 		{"a text", "trust everybody\n", "want fields"},
 		{"no version", "product: shop\npublishers:\n  - name: A\n" + key, "version is 0"},
+		{"a failure that blocks, and none is judged", policyWith("reproductions: {min: 0, on_failure: block}\n"), "min: 1 or more"},
 		{"version 2", strings.Replace(policyWith(""), "version: 1", "version: 2", 1), "version is 2"},
 		{"version as float", strings.Replace(policyWith(""), "version: 1", "version: 1.0", 1), "read as !!float"},
 		{"version as text", strings.Replace(policyWith(""), "version: 1", `version: "1"`, 1), "want a number"},
@@ -298,6 +299,53 @@ func FuzzPolicy(f *testing.F) {
 // certificateEntry is an identity by certificate as a policy has it.
 func certificateEntry(name, more string) string {
 	return "  - name: " + name + "\n    certificate:\n      issuer: https://issuer.example.org\n" + more
+}
+
+// Each warning, and the policy beside it that deserves none.
+func TestWarningsAreForWhatGivesSomethingAway(t *testing.T) {
+	key := func(name string) Identity { return newSigner(t, name).Identity }
+	ci := func(name, repository string) Identity {
+		return Identity{Name: name, Certificate: &CertificateIdentity{Issuer: ciIssuer, SAN: "https://github.com/" + repository + "/.github/workflows/rebuild.yml@refs/heads/main"}}
+	}
+	channel := func(p *Policy, signer, revoker string) {
+		p.Channel = &ChannelPolicy{Name: "stable", Epoch: 1, Signers: []Identity{key(signer)}}
+		if revoker != "" {
+			p.Revokers = []Identity{key(revoker)}
+		}
+	}
+	rebuilders := func(p *Policy, min int, ids ...Identity) {
+		p.Reproductions = &ReproductionPolicy{Min: min}
+		for _, id := range ids {
+			p.Reproductions.Rebuilders = append(p.Reproductions.Rebuilders, Rebuilder{Operator: id.Name, Identities: []Identity{id}})
+		}
+	}
+	for _, c := range []struct {
+		name string
+		says string // "" for no warning
+		set  func(*Policy)
+	}{
+		{"one key for releases and datasets", "poisoned dataset", func(p *Policy) { p.Datasets.Publishers = []Identity{{Name: "data", Key: key("A").Key}} }},
+		{"a key of its own for datasets", "", func(p *Policy) { p.Datasets.Publishers = []Identity{key("data")} }},
+		{"one key for channel and revocations", "unload a release everywhere", func(p *Policy) { channel(p, "desk", "desk") }},
+		{"two keys", "", func(p *Policy) { channel(p, "desk", "guard") }},
+		{"no revokers", "stays loaded", func(p *Policy) { channel(p, "desk", "") }},
+		{"two operators of one owner", "counts as two", func(p *Policy) { rebuilders(p, 2, ci("X", "university/a"), ci("Y", "University/b")) }},
+		{"two operators", "", func(p *Policy) { rebuilders(p, 2, ci("X", "university/a"), ci("Y", "institute/b")) }},
+		{"no rebuild is judged", "min is 0", func(p *Policy) { rebuilders(p, 0, key("X")) }},
+		{"an expression", "known by an expression", func(p *Policy) {
+			p.Publishers = []Identity{{Name: "CI", Certificate: &CertificateIdentity{Issuer: ciIssuer, SANRegexp: "https://github\\.com/o/.*"}}}
+		}},
+		{"certificates that nobody announced", "leaves no trace", func(p *Policy) { p.InsecureIgnoreSCT = true }},
+		{"a TUF repository without TLS", "not https", func(p *Policy) { p.TUF = &TUF{URL: "http://tuf.example.org"} }},
+		{"one with", "", func(p *Policy) { p.TUF = &TUF{URL: "https://tuf.example.org"} }},
+	} {
+		p := Policy{Product: "shop", Publishers: []Identity{key("A")}}
+		c.set(&p)
+		got := p.Warnings()
+		if c.says == "" && len(got) > 0 || c.says != "" && (len(got) != 1 || !strings.Contains(got[0], c.says)) {
+			t.Errorf("%s: warnings %q, want %q", c.name, got, c.says)
+		}
+	}
 }
 
 // parseWith is LoadPolicy with files out of a map.

@@ -129,7 +129,11 @@ func (v *Verifier) judgeRebuilds(r *Verdict, c *evidence, publisher string) {
 		}
 		r.fail(CheckReproduced, observed, want, reason)
 	default:
-		r.pass(CheckReproduced, observed)
+		check := Check{Name: CheckReproduced, Status: Pass, Observed: observed}
+		if p.Block && len(c.placeNotes) > 0 {
+			check.Reason = "there may be a failed one that was not seen: " + strings.Join(c.placeNotes, "; ")
+		}
+		r.set(check)
 	}
 }
 

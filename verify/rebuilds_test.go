@@ -238,6 +238,7 @@ func TestAttack11_OnePartyCountedTwice(t *testing.T) {
 		{"good", 2, []Rebuilder{auditor(x), auditor(y)}, ""},
 		{"two keys of one operator are one operator", 2, []Rebuilder{auditor(x, y)}, "only 1 rebuilders"},
 		{"none needed", 0, []Rebuilder{auditor(x)}, ""},
+		{"one key under two operators, one of a name in other case", 2, []Rebuilder{auditor(x), {Operator: "Op x", Identities: []Identity{{Name: "X", Key: x.Key}}}}, "share an identity"},
 		{"k above n", 3, []Rebuilder{auditor(x), auditor(y)}, "only 2 rebuilders"},
 		{"negative k", -1, []Rebuilder{auditor(x), auditor(y)}, "want 0 or more"},
 		{"one key under two operators", 2, []Rebuilder{auditor(x), {Operator: "other", Identities: []Identity{{Name: "z", Key: x.Key}}}}, "share an identity"},
@@ -349,6 +350,20 @@ func TestRebuildsAreSoughtWhereThePolicySays(t *testing.T) {
 	attach(t, store, rel, keys[2].rebuild(t, reproductionFor(t, rel, nil)), "")
 	judge(1, Options{})
 	judge(3, Options{Open: open})
+	// Bundles given by hand do not hide a failed rebuild that the policy heeds.
+	hidden, _ := testStore(t, rel)
+	attach(t, hidden, rel, keys[1].rebuild(t, reproductionFor(t, rel, func(r *Reproduction) { r.Result, r.Obtained = ResultFail, canon.Sum([]byte("other")) })), "")
+	byHand := given(pub.statement(t, statementFor(t, rel, nil)), keys[0].rebuild(t, reproductionFor(t, rel, nil)))
+	for _, block := range []bool{false, true} {
+		v := testVerifier(t, func(p *Policy) { p.Reproductions = &ReproductionPolicy{Min: 1, Block: block, Rebuilders: list} }, pub)
+		got, a, err := v.Release(t.Context(), hidden, rel.Digest, testNow, byHand)
+		if err != nil || (a == nil) != block {
+			t.Fatalf("block=%t: %v, %v", block, a != nil, err)
+		}
+		if block {
+			wantFailed(t, got, CheckReproduced)
+		}
+	}
 	// What is kept is enough to judge again, without any place.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -52,7 +52,8 @@ func (v *Verifier) Policy() Policy { return v.policy }
 // nothing.
 type Options struct {
 	// Bundles were given by hand: provenances, dataset statements, rebuilds. They
-	// are tried first; when they are enough, the store is not asked for others.
+	// are tried first; when they are enough, the store is not asked for others, but
+	// for failed rebuilds where the policy says that one refuses the release.
 	Bundles [][]byte
 
 	// Channel is what Verifier.Channel or JudgeChannel of the same policy found.
@@ -121,7 +122,8 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 	}
 	c := &evidence{artifact: a, now: now, channel: channel, complete: true}
 	c.add("", opt.Bundles...)
-	if len(opt.Bundles) > 0 {
+	rebuilds := v.policy.Reproductions
+	if len(opt.Bundles) > 0 && (rebuilds == nil || !rebuilds.Block) {
 		if r := v.judge(c); r.PassExcept(channelChecks...) { // the store cannot help against the channel
 			return r, only(a, r, opt), nil
 		}
@@ -139,7 +141,7 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 			return nil, nil, err
 		}
 	}
-	if r := v.policy.Reproductions; r != nil && r.Min > 0 {
+	if rebuilds != nil && rebuilds.Min > 0 {
 		if err := v.findRebuilds(ctx, c, opt.Open); err != nil {
 			return nil, nil, err
 		}
