@@ -722,6 +722,11 @@ func (p Policy) Warnings() []string {
 			}
 		}
 	}
+	p.every(func(id *Identity) {
+		if c := id.Certificate; c != nil && c.Issuer == "https://token.actions.githubusercontent.com" && c.SourceRepository == "" {
+			out = append(out, fmt.Sprintf("%q: a certificate of GitHub Actions has the name of the workflow file, and any repository may call one that is reusable: add source_repository.", id.Name))
+		}
+	})
 	for _, r := range all {
 		for _, id := range *r.ids {
 			if c := id.Certificate; c != nil && c.SANRegexp != "" {

@@ -305,7 +305,7 @@ func certificateEntry(name, more string) string {
 func TestWarningsAreForWhatGivesSomethingAway(t *testing.T) {
 	key := func(name string) Identity { return newSigner(t, name).Identity }
 	ci := func(name, repository string) Identity {
-		return Identity{Name: name, Certificate: &CertificateIdentity{Issuer: ciIssuer, SAN: "https://github.com/" + repository + "/.github/workflows/rebuild.yml@refs/heads/main"}}
+		return Identity{Name: name, Certificate: &CertificateIdentity{Issuer: ciIssuer, SAN: "https://github.com/" + repository + "/.github/workflows/rebuild.yml@refs/heads/main", SourceRepository: "https://github.com/" + repository}}
 	}
 	channel := func(p *Policy, signer, revoker string) {
 		p.Channel = &ChannelPolicy{Name: "stable", Epoch: 1, Signers: []Identity{key(signer)}}
@@ -331,9 +331,14 @@ func TestWarningsAreForWhatGivesSomethingAway(t *testing.T) {
 		{"no revokers", "stays loaded", func(p *Policy) { channel(p, "desk", "") }},
 		{"two operators of one owner", "counts as two", func(p *Policy) { rebuilders(p, 2, ci("X", "university/a"), ci("Y", "University/b")) }},
 		{"two operators", "", func(p *Policy) { rebuilders(p, 2, ci("X", "university/a"), ci("Y", "institute/b")) }},
+		{"a workflow that any repository may call", "add source_repository", func(p *Policy) {
+			p.Publishers = []Identity{ci("CI", "o/r")}
+			p.Publishers[0].Certificate.SourceRepository = ""
+		}},
+		{"a workflow of one repository", "", func(p *Policy) { p.Publishers = []Identity{ci("CI", "o/r")} }},
 		{"no rebuild is judged", "min is 0", func(p *Policy) { rebuilders(p, 0, key("X")) }},
 		{"an expression", "known by an expression", func(p *Policy) {
-			p.Publishers = []Identity{{Name: "CI", Certificate: &CertificateIdentity{Issuer: ciIssuer, SANRegexp: "https://github\\.com/o/.*"}}}
+			p.Publishers = []Identity{{Name: "CI", Certificate: &CertificateIdentity{Issuer: "https://issuer.example.org", SANRegexp: ".+@example\\.org"}}}
 		}},
 		{"certificates that nobody announced", "leaves no trace", func(p *Policy) { p.InsecureIgnoreSCT = true }},
 		{"a TUF repository without TLS", "not https", func(p *Policy) { p.TUF = &TUF{URL: "http://tuf.example.org"} }},
