@@ -218,7 +218,7 @@ func (p ChannelPlan) mayFollow(e *earlier) error {
 	case e.said != nil && p.First:
 		return fmt.Errorf("%w: there is one before, and it verifies (%s): leave --first out, so that its revocations are kept", ErrChannel, e.why)
 	case e.said == nil && !p.First && p.Epoch <= max(e.claims, 1):
-		return fmt.Errorf("%w: %s; if there was none before, say so with --first; if one was lost or forged, raise --epoch above %d here and in the policies, since agents keep what they saw",
+		return fmt.Errorf("%w: %s; if another signs it, that signer has to ('bhtrain revoke --output' writes a revocation for it); if there was none before, say so with --first; if one was lost or forged, raise --epoch above %d here and in the policies, since agents keep what they saw",
 			ErrChannel, e.why, max(e.claims, 1))
 	}
 	return nil
@@ -251,14 +251,31 @@ func (p ChannelPlan) verifyBefore(bundle []byte, now time.Time, e *earlier, own 
 	c := v.JudgeChannel(bundle, now, verify.Memory{})
 	if !c.Accepted() {
 		e.why = "the channel before does not verify"
-		if f := c.Failures(); len(f) > 0 {
-			e.why += fmt.Sprintf(" (%s: %s)", f[0].Name, f[0].Reason)
+		if f := cause(c); f != "" {
+			e.why += fmt.Sprintf(" (%s)", f)
 		}
 		return nil
 	}
 	e.said, e.memory = claimed, c.Memory
 	e.why = fmt.Sprintf("epoch %d, sequence %d: release %d", claimed.Epoch, claimed.Sequence, claimed.Release)
 	return nil
+}
+
+// cause is the failed check of c that says most. That the statement was not
+// looked into follows from another.
+func cause(c *verify.ChannelVerdict) string {
+	failed := c.Failures()
+	if len(failed) > 1 && failed[0].Name == verify.ChannelStatement {
+		failed = failed[1:]
+	}
+	for _, f := range failed {
+		said := f.Name + ": " + f.Reason
+		if f.Expected != "" {
+			said += "; expected " + f.Expected
+		}
+		return said
+	}
+	return ""
 }
 
 // errNoIdentity: whom a keyless signer signs as is known only from a
@@ -380,10 +397,7 @@ func (p ChannelPlan) judge(ctx context.Context, store oras.Store, a *oras.Artifa
 	now := time.Now()
 	r.Verdict = v.JudgeChannel(bundle, now, before.memory)
 	if !r.Verdict.Pass() {
-		for _, f := range r.Verdict.Failures() {
-			return fmt.Errorf("%w: %s: %s", ErrOwnResult, f.Name, f.Reason)
-		}
-		return ErrOwnResult
+		return fmt.Errorf("%w: %s", ErrOwnResult, cause(r.Verdict))
 	}
 	if p.Policy == nil {
 		return nil

@@ -196,14 +196,17 @@ func TestChannelThatAgentsWouldRefuseIsNotPublished(t *testing.T) {
 		"revoked release":           {4, func(*ChannelPlan) {}, "is revoked"},
 		"first, but there is one":   {3, func(p *ChannelPlan) { p.First = true }, "leave --first out"},
 		"epoch falls":               {3, func(p *ChannelPlan) { p.Epoch = -1 }, "below"},
-		"somebody else's channel":   {3, func(p *ChannelPlan) { p.Signer = other }, "does not verify"},
+		"somebody else's channel":   {3, func(p *ChannelPlan) { p.Signer = other }, "does not verify (channel.signature: "},
 		"no name":                   {3, func(p *ChannelPlan) { p.Name = "A/b" }, "channel name"},
 		"no lifetime":               {3, func(p *ChannelPlan) { p.Lifetime = 0 }, "expires"},
 		"what is no revocation":     {3, func(p *ChannelPlan) { p.Revocations = [][]byte{[]byte(`{}`)} }, "revocation 1"},
 		"policy of another channel": {3, func(p *ChannelPlan) { p.Policy = policy(func(q *verify.Policy) { q.Channel.Name = "x" }) }, "names no channel"},
 		"policy with another signer": {3, func(p *ChannelPlan) {
 			p.Policy = policy(func(q *verify.Policy) { q.Channel.Signers[0].Key = other.Key() })
-		}, "does not verify"},
+		}, "does not verify (channel.signature: "},
+		"signer whom the policy does not name": {3, func(p *ChannelPlan) {
+			p.Policy, p.Signer = policy(func(*verify.Policy) {}), other
+		}, "channel signers: me"},
 		"policy of another epoch": {3, func(p *ChannelPlan) { p.Policy = policy(func(q *verify.Policy) {}); p.Epoch = 2 }, "channel.epoch"},
 		"policy that refuses it":  {3, func(p *ChannelPlan) { p.Policy = policy(func(q *verify.Policy) { q.MinRelease = 9 }) }, "policy refuses release 3"},
 	} {
