@@ -104,8 +104,14 @@ bhverify policy init --trusted-root trusted_root.json --certificate-oidc-issuer 
 					}
 					p.Timestamps = 1
 				}
+				if p.Product == "" {
+					p.Product = verify.DefaultProduct
+				}
 				text, err := verify.InitPolicy(p)
 				if err != nil {
+					return err
+				}
+				if _, err := verify.New(p); err != nil { // what the trusted root cannot give
 					return err
 				}
 				if *out == "" {

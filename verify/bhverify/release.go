@@ -63,6 +63,9 @@ bhverify release dist --policy policy.yaml --offline --vsa-out vsa.json`,
 				if *timeout <= 0 {
 					return cli.Usagef("release: --timeout %s: want more than 0", *timeout)
 				}
+				if *vsa != "" && sameFile(*vsa, *policy) {
+					return cli.Usagef("release: --vsa-out %s is the policy: name another file", *vsa)
+				}
 				ref, err := oras.ParseRef(args[0])
 				if err != nil {
 					return cli.Usagef("release: %w", err)
@@ -94,6 +97,16 @@ bhverify release dist --policy policy.yaml --offline --vsa-out vsa.json`,
 			}
 		},
 	}
+}
+
+// sameFile reports whether a and b name one file that is there.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 // judgement is one run of release.
