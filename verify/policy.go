@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -227,7 +228,11 @@ func readBelow(root *os.Root, name string, limit int64) ([]byte, error) {
 	}
 	seen, err := root.Lstat(name)
 	if err != nil {
-		return nil, err
+		var failed *fs.PathError
+		if errors.As(err, &failed) {
+			err = failed.Err // its Op is the name of a system call
+		}
+		return nil, fmt.Errorf("file %q, beside the policy: %w", Printable(name), err)
 	}
 	if !seen.Mode().IsRegular() {
 		return nil, fmt.Errorf("file %q is a %s, want a regular file", Printable(name), kind(seen.Mode()))

@@ -178,7 +178,7 @@ func TestPolicyKeyFiles(t *testing.T) {
 	}
 	for name, says := range map[string]string{
 		"link.pub": "symbolic link", "out.pub": "symbolic link", "keys": "folder", "../outside.pub": "in the policy's folder",
-		"away/outside.pub": "key file", filepath.Join(dir, "p", "a.pub"): "in the policy's folder", "large.pub": "larger than", "missing.pub": "no such file",
+		"away/outside.pub": "key file", filepath.Join(dir, "p", "a.pub"): "in the policy's folder", "large.pub": "larger than", "missing.pub": `file "missing.pub", beside the policy: no such file`,
 	} {
 		if _, err := load(name); !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: error %v, want ErrPolicy with %q", name, err, says)

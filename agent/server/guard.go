@@ -35,7 +35,7 @@ func (s *Server) guard(h *http.ServeMux, remote bool) http.Handler {
 		open := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
 		switch {
 		case !remote && !s.knownHost(r):
-			problem(w, http.StatusMisdirectedRequest, "this server is not called "+r.Host+": name it in 'hosts' if it is", nil)
+			problem(w, http.StatusMisdirectedRequest, "this server is not called "+r.Host+": name it with --host if it is", nil)
 		case remote && !open && !bears(r, want):
 			head.Set("WWW-Authenticate", "Bearer")
 			problem(w, http.StatusUnauthorized, "from another machine a request must bear the token", nil)

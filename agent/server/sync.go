@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -82,7 +83,11 @@ func (s *Server) sync(ctx context.Context) *Report {
 	}
 	report.Finished = s.opt.Now()
 	report.Success = report.Result == ResultInstalled || report.Result == ResultCurrent
-	s.opt.Log.Info("sync", "result", report.Result, "source", report.Source, "digest", report.Release, "reason", report.Detail,
+	level := slog.LevelInfo
+	if !report.Success {
+		level = slog.LevelWarn
+	}
+	s.opt.Log.Log(ctx, level, "sync", "result", report.Result, "source", report.Source, "digest", report.Release, "reason", report.Detail,
 		"dur_ms", report.Finished.Sub(report.Started).Milliseconds())
 	s.metrics.synced(report)
 	s.note(report)

@@ -3,7 +3,7 @@
 // it. Official builds carry the three, and provenance names them, so that anyone
 // can tell which source trained a release:
 //
-//	go build -trimpath -ldflags "$(go run ./internal/modsum -ldflags)" ./pipeline/bhtrain
+//	flags=$(go run ./internal/modsum -ldflags) && go build -trimpath -ldflags "$flags" ./pipeline/bhtrain
 //
 // In a Git repository the committed tree at HEAD counts, packed as the module
 // proxy packs it; changes that are not committed make it fail. Elsewhere, such
@@ -87,7 +87,7 @@ func sumOf(dir, version string) (source, error) {
 			return source{}, err
 		}
 		if changed != "" {
-			return source{}, fmt.Errorf("%s has changes that are not committed, which no sum names: commit them or put them aside", dir)
+			return source{}, fmt.Errorf("%s has changes that are not committed, which no sum names: commit them or put them aside:\n%s", dir, changed)
 		}
 		if s.Commit, err = git(dir, "rev-parse", "HEAD"); err != nil {
 			return source{}, err

@@ -137,7 +137,7 @@ Policies can demand such a statement. Sign it with another key than the release
 (--key): with one key for both, whoever has it can make up the data as well.` + signHelp,
 	Example: `
 bhtrain sign-dataset dist --key dataset.key --policy policy.yaml
-bhtrain sign-dataset registry.example.org/models/web:release-7 --key dataset.key`,
+bhtrain sign-dataset registry.example.org/models/web:release-7 --key dataset.key --policy policy.yaml`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		f := newPlanFlags(fs)
 		return func(ctx context.Context, c *cli.Call, args []string) error {

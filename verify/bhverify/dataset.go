@@ -490,7 +490,7 @@ are checked on the way.
 
 Exit codes: 0 whether they differ or not, 3 one of them is damaged, 1 they could not be read.`,
 		Example: `
-bhverify dataset diff dist:release-11 dist:release-12
+bhverify dataset diff oci-layout:dist:release-11 oci-layout:dist:release-12
 bhverify dataset diff snapshot-old registry.example.org/models/web --rows 100`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
 			flags := newDatasetFlags(fs)

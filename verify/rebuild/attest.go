@@ -51,7 +51,7 @@ func mayAttest(opt Options) error {
 	case opt.Verifier == nil:
 		return fmt.Errorf("%w: nobody signs for what he did not judge: a policy is needed", ErrAttest)
 	case p.Trainer.H1 == "":
-		return fmt.Errorf("%w: this build does not know the h1 sum of its module, so nobody could tell which program ran: use an official build, or 'go install' of a version", ErrAttest)
+		return fmt.Errorf("%w: this build does not know the h1 sum of its module, so nobody could tell which program ran: use an official build, 'go install' of a version, or build it in a clean checkout with -ldflags \"$(go run ./internal/modsum -ldflags)\"", ErrAttest)
 	case p.Go == "" || p.OS == "" || p.Arch == "":
 		return fmt.Errorf("%w: this build does not know where it runs", ErrAttest)
 	}
