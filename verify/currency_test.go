@@ -391,9 +391,13 @@ func TestReleaseIsHeldAgainstItsChannel(t *testing.T) {
 	// Without a channel, or with one of another policy.
 	good := c.current(t, rel, nil)
 	wantFailed(t, c.v.Judge(rel, testNow, Options{Bundles: good.Bundles}), CheckChannel)
-	other := newChannelTest(t, nil)
-	other.v.policy.Digest = canon.Sum([]byte("another policy"))
-	wantFailed(t, c.v.Judge(rel, testNow, Options{Bundles: good.Bundles, Channel: other.v.noChannel(testNow, Memory{}, "x")}), CheckChannel)
+	wantFailed(t, c.v.Judge(rel, testNow, good))
+	other := *good.Channel
+	other.Policy = canon.Sum([]byte("another policy"))
+	if !other.Pass() {
+		t.Fatal("the other policy does not accept its channel")
+	}
+	wantFailed(t, c.v.Judge(rel, testNow, Options{Bundles: good.Bundles, Channel: &other}), CheckChannel)
 	// A revocation known before holds although the channel is gone.
 	m := Memory{Epoch: 1, Sequence: 1, Release: 1, Lowest: 1, Manifest: release(1), Revocations: [][]byte{revoked(c.guard)}}
 	gone := c.v.Judge(rel, testNow, Options{Bundles: good.Bundles, Channel: c.v.noChannel(testNow, m, "hidden")})
