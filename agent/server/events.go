@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -20,10 +21,29 @@ const (
 type hub struct {
 	mu        sync.Mutex
 	listeners map[chan event]bool
-	scores    map[string]int64 // by class, since the last event "scores"
-	anomalies int64
-	rows      int64
+	fresh     scored // since the last event "scores"
+	total     scored // since the start
 }
+
+// scored counts records by what was found of them.
+type scored struct {
+	Rows      int64            `json:"rows"`
+	Anomalies int64            `json:"anomalies"`
+	Classes   map[string]int64 `json:"classes"` // by the most probable class
+}
+
+func (s *scored) add(t *tally) {
+	s.Rows += t.Scored
+	s.Anomalies += t.Anomalies
+	for i, n := range t.Classes {
+		if n > 0 {
+			s.Classes[t.names[i]] += n
+		}
+	}
+}
+
+// copy returns s with a map of its own.
+func (s *scored) copy() scored { return scored{s.Rows, s.Anomalies, maps.Clone(s.Classes)} }
 
 // event is one server-sent event; data is one line of JSON.
 type event struct {
@@ -31,7 +51,9 @@ type event struct {
 	data []byte
 }
 
-func newHub() *hub { return &hub{listeners: map[chan event]bool{}, scores: map[string]int64{}} }
+func newHub() *hub {
+	return &hub{listeners: map[chan event]bool{}, fresh: scored{Classes: map[string]int64{}}, total: scored{Classes: map[string]int64{}}}
+}
 
 // send gives an event to all. A listener that has not read so many is let go:
 // it may connect again.
@@ -71,33 +93,37 @@ func (h *hub) leave(c chan event) {
 	delete(h.listeners, c)
 }
 
-// scored adds what one request found to the next event "scores".
+// scored adds what one request found to the totals and the next event "scores".
 func (h *hub) scored(t *tally) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.listeners) == 0 {
-		return
+	h.total.add(t)
+	if len(h.listeners) > 0 {
+		h.fresh.add(t)
 	}
-	h.rows += t.Rows
-	h.anomalies += t.Anomalies
-	for i, n := range t.Classes {
-		if n > 0 {
-			h.scores[t.names[i]] += n
-		}
-	}
+}
+
+// totals are the counts since the start.
+func (h *hub) totals() scored {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.total.copy()
 }
 
 // flush sends what was scored since the last time.
 func (h *hub) flush() {
 	h.mu.Lock()
-	if h.rows == 0 {
+	if h.fresh.Rows == 0 {
 		h.mu.Unlock()
 		return
 	}
-	sum := map[string]any{"rows": h.rows, "anomalies": h.anomalies, "classes": h.scores}
-	h.rows, h.anomalies, h.scores = 0, 0, map[string]int64{}
+	e := struct {
+		scored
+		Total scored `json:"total"`
+	}{h.fresh, h.total.copy()}
+	h.fresh = scored{Classes: map[string]int64{}}
 	h.mu.Unlock()
-	h.send("scores", sum)
+	h.send("scores", e)
 }
 
 // stream answers GET /events with server-sent events: the status at once and

@@ -92,6 +92,13 @@ func (s *Server) reload(ctx context.Context, report *Report) {
 		s.events.send("status", st)
 	}
 	if old.State != st.State {
+		if report == nil && !old.Checked.IsZero() {
+			h := happening{Time: now, What: string(st.State), Good: st.Loaded, Detail: st.Reason}
+			if st.Verdict != nil {
+				h.Digest, h.Number = st.Verdict.Release, st.Verdict.Number
+			}
+			s.note(h)
+		}
 		s.opt.Log.Info("state", "state", st.State, "was", old.State, "reason", st.Reason)
 	}
 }

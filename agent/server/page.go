@@ -3,8 +3,11 @@ package server
 import (
 	"bytes"
 	"embed"
+	"fmt"
 	"html/template"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,9 +21,11 @@ var pageFiles embed.FS
 
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"mark":  mark,
-	"short": func(d canon.Digest) string { return d.String()[:min(19, len(d.String()))] },
 	"when":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 	"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"use":   func(model string) string { return purpose[model] },
+	"group": group,
+	"parts": parts,
 }).ParseFS(pageFiles, "page/page.html"))
 
 // mark is the sign of a check's status.
@@ -34,14 +39,123 @@ func mark(s verify.Status) string {
 	return "–"
 }
 
+// group writes an integer that is not negative with a space between thousands.
+func group(n any) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "\u202f" + s[i:]
+	}
+	return s
+}
+
+// part is a stretch of a text: a digest, or what stands between two.
+type part struct {
+	Text   string
+	Digest bool
+}
+
+var digests = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+
+// parts finds the digests in a text, for the page to show them in short.
+func parts(text string) []part {
+	var all []part
+	from := 0
+	for _, at := range digests.FindAllStringIndex(text, -1) {
+		all = append(all, part{text[from:at[0]], false}, part{text[at[0]:at[1]], true})
+		from = at[1]
+	}
+	return append(all, part{text[from:], false})
+}
+
+// happening is a sync, or a change of state without one.
+type happening struct {
+	Time   time.Time
+	What   string // a Result of a sync or an agent.State
+	Good   bool
+	Digest canon.Digest // of the release that it was about; zero for none
+	Number int64        // of that release; 0 when unknown
+	Source string       // that was asked; "" without a sync
+	Detail string       // why
+	Times  int          // how often it happened in a row, the last time at Time
+}
+
+const maxRecent = 50 // happenings kept for the page
+
+// note keeps h for the page. The same once more, at a later time, is counted.
+func (s *Server) note(h happening) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.Times = 1
+	if n := len(s.recent); n > 0 {
+		last := s.recent[n-1]
+		if last.What == h.What && last.Digest == h.Digest && last.Detail == h.Detail && last.Source == h.Source {
+			h.Times += last.Times
+			s.recent[n-1] = h
+			return
+		}
+	}
+	s.recent = append(s.recent, h)
+	if len(s.recent) > maxRecent {
+		s.recent = slices.Delete(s.recent, 0, 1)
+	}
+}
+
 // view is what the page shows.
 type view struct {
 	*Status
-	Says    string    // what the state means
-	Good    bool      // all is as it should be
-	Recent  []*Report // syncs that installed or refused something, the newest first
+	Says    string      // what the state means
+	Good    bool        // all is as it should be
+	Recent  []happening // the newest first
+	Started time.Time   // since when Recent and Scores are kept
+	Scores  scored
+	Bars    []bar      // of Scores, the most frequent class first
+	Fresh   *freshness // nil when no channel says until when
+	Passed  int        // checks of the verdict
+	Failed  int
+	Skipped int
 	Version string
 	Now     time.Time
+}
+
+// bar is one class of scored records.
+type bar struct {
+	Class string
+	Rows  int64
+}
+
+// freshness is how long the channel's word still holds.
+type freshness struct {
+	Issued, Expires time.Time
+	Left            string // for people
+	Share           int64  // of the time from Issued to Expires that is left, in percent
+}
+
+// freshnessOf reads what a channel said; nil when no trusted signer said it.
+func freshnessOf(c *verify.ChannelVerdict, now time.Time) *freshness {
+	if c == nil {
+		return nil
+	}
+	issued, err := time.Parse(time.RFC3339, c.Issued)
+	if err != nil {
+		return nil
+	}
+	expires, err := time.Parse(time.RFC3339, c.Expires)
+	if err != nil || !expires.After(issued) {
+		return nil
+	}
+	f := &freshness{Issued: issued, Expires: expires, Left: "expired"}
+	if left := expires.Sub(now); left > 0 {
+		f.Share = min(100, int64(left/time.Second)*100/max(1, int64(expires.Sub(issued)/time.Second)))
+		switch minutes := int64(left / time.Minute); {
+		case minutes < 120:
+			f.Left = fmt.Sprintf("%d min left", minutes)
+		case minutes < 48*60:
+			f.Left = fmt.Sprintf("%d h left", minutes/60)
+		default:
+			f.Left = fmt.Sprintf("%d days left", minutes/60/24)
+		}
+	}
+	return f
 }
 
 // says explains the states.
@@ -60,12 +174,36 @@ var says = map[agent.State]string{
 // which keeps it up to date.
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	st := s.status.Load()
-	v := view{Status: st, Says: says[st.State], Good: st.State == agent.StateCurrent || st.State == agent.StatePinned, Version: s.opt.Version, Now: s.opt.Now()}
-	s.mu.Lock()
-	for i := len(s.recent) - 1; i >= 0; i-- {
-		v.Recent = append(v.Recent, s.recent[i])
+	v := view{
+		Status: st, Says: says[st.State], Good: st.State == agent.StateCurrent || st.State == agent.StatePinned,
+		Started: s.started, Scores: s.events.totals(), Version: s.opt.Version, Now: s.opt.Now(),
 	}
+	s.mu.Lock()
+	v.Recent = slices.Clone(s.recent)
 	s.mu.Unlock()
+	slices.Reverse(v.Recent)
+	for class, rows := range v.Scores.Classes {
+		v.Bars = append(v.Bars, bar{class, rows})
+	}
+	slices.SortFunc(v.Bars, func(a, b bar) int {
+		if a.Rows != b.Rows {
+			return int(max(-1, min(1, b.Rows-a.Rows)))
+		}
+		return strings.Compare(a.Class, b.Class)
+	})
+	if st.Verdict != nil {
+		v.Fresh = freshnessOf(st.Verdict.Channel, v.Now)
+		for _, c := range st.Verdict.Checks {
+			switch c.Status {
+			case verify.Pass:
+				v.Passed++
+			case verify.Fail:
+				v.Failed++
+			default:
+				v.Skipped++
+			}
+		}
+	}
 	var b bytes.Buffer
 	if err := pageTemplate.Execute(&b, v); err != nil {
 		panic("server: internal error: " + err.Error())
@@ -87,20 +225,4 @@ func pageFile(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", t)
 	w.Write(b)
-}
-
-const maxRecent = 50 // reports kept for the page
-
-// note keeps a report that tells something: not each time that all is as it was.
-func (s *Server) note(r *Report) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := len(s.recent); n > 0 && s.recent[n-1].Result == r.Result && s.recent[n-1].Release == r.Release && s.recent[n-1].Detail == r.Detail {
-		s.recent[n-1] = r // the same once more, at a later time
-		return
-	}
-	s.recent = append(s.recent, r)
-	if len(s.recent) > maxRecent {
-		s.recent = s.recent[1:]
-	}
 }

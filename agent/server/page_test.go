@@ -18,7 +18,12 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/battle-hardened-ai/bhtrain/agent"
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
+	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 // TestPageCanBeReadWithoutItsScript reads what the server sends.
@@ -36,7 +41,7 @@ func TestPageCanBeReadWithoutItsScript(t *testing.T) {
 	live := s.live.Load()
 	for _, want := range []string{
 		live.Release().Digest.String(), "threat_classifier", "provenance.dataset", "✓", "signed", "In use, and nothing newer is known.",
-		"rollback", "exploits and", "sql_injection", `<button type="submit">Sync models</button>`, `lang="en"`, `name="viewport"`,
+		"rollback", "exploits<br>", "11 classes", "sql_injection", `<button type="submit">Sync models</button>`, `lang="en"`, `name="viewport"`,
 	} {
 		if !strings.Contains(strings.ReplaceAll(got, "Signed", "signed"), want) {
 			t.Errorf("no %q in the page", want)
@@ -44,7 +49,7 @@ func TestPageCanBeReadWithoutItsScript(t *testing.T) {
 	}
 	for _, bad := range []string{"http://", "https://", " style=", " onclick", "<style", "//cdn"} {
 		for _, line := range strings.Split(got, "\n") {
-			if strings.Contains(line, bad) && !strings.Contains(line, "provenance.type") {
+			if strings.Contains(line, bad) && !strings.Contains(line, "provenance.type") && !strings.Contains(line, "https://slsa.dev") {
 				t.Errorf("%q in the page: %s", bad, line)
 			}
 		}
@@ -69,70 +74,216 @@ func TestPageCanBeReadWithoutItsScript(t *testing.T) {
 	}
 }
 
-// TestPageInABrowser presses the button and watches, in Chromium. BH_SHOTS
-// names a folder to put pictures of the page in.
-func TestPageInABrowser(t *testing.T) {
+// TestSyncByFormLeadsBackToThePage presses the button as a browser without
+// script does.
+func TestSyncByFormLeadsBackToThePage(t *testing.T) {
+	s := newSite(t)
+	s.offer(2)
+	form := []string{"Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "Sec-Fetch-Site", "same-origin"}
+	const media = "application/x-www-form-urlencoded"
+	w := s.do("POST", "/api/models/sync", media, "", form...)
+	if w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/#progress" {
+		t.Fatalf("%d to %q", w.Code, w.Header().Get("Location"))
+	}
+	if got := s.do("GET", "/", "", "").Body.String(); !strings.Contains(got, "UTC: installed") {
+		t.Errorf("the page does not tell the result: %s", got)
+	}
+	s.offer(1)
+	s.do("POST", "/api/models/sync", media, "", form...)
+	if got := s.do("GET", "/", "", "").Body.String(); !strings.Contains(got, "UTC: refused. refused: rollback") {
+		t.Errorf("the page does not tell the refusal: %s", got)
+	}
+	form[3] = "cross-site"
+	before := s.metrics.syncCount.Load()
+	if w := s.do("POST", "/api/models/sync", media, "", append(form, "Origin", "https://elsewhere.example")...); w.Code != http.StatusForbidden {
+		t.Errorf("a form of another site: %d", w.Code)
+	}
+	if s.metrics.syncCount.Load() != before {
+		t.Error("a form of another site made a sync")
+	}
+	if w := s.do("POST", "/api/models/sync", "", "", "Accept", "*/*"); w.Code != http.StatusConflict || !strings.HasPrefix(w.Header().Get("Content-Type"), "application/problem+json") {
+		t.Errorf("a program: %d %s", w.Code, w.Header().Get("Content-Type"))
+	}
+}
+
+// TestPageTellsHowFresh looks at the clock at several times.
+func TestPageTellsHowFresh(t *testing.T) {
+	issued := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	c := &verify.ChannelVerdict{Issued: verify.FormatTime(issued), Expires: verify.FormatTime(issued.Add(100 * time.Hour))}
+	for after, want := range map[time.Duration]freshness{
+		-time.Hour:                 {Left: "4 days left", Share: 100},
+		0:                          {Left: "4 days left", Share: 100},
+		75 * time.Hour:             {Left: "25 h left", Share: 25},
+		99*time.Hour + time.Minute: {Left: "59 min left", Share: 0},
+		100 * time.Hour:            {Left: "expired"},
+		24 * 365 * time.Hour:       {Left: "expired"},
+	} {
+		f := freshnessOf(c, issued.Add(after))
+		if f == nil || f.Left != want.Left || f.Share != want.Share {
+			t.Errorf("after %v: %+v, want %+v", after, f, want)
+		}
+	}
+	c.Expires = ""
+	if f := freshnessOf(c, issued); f != nil {
+		t.Errorf("a channel that nobody signed: %+v", f)
+	}
+}
+
+// TestHistoryIsBounded notes more than is kept.
+func TestHistoryIsBounded(t *testing.T) {
+	s := New(Options{})
+	for i := range 3 * maxRecent {
+		s.note(happening{What: ResultInstalled, Number: int64(i), Detail: fmt.Sprint(i / 2)})
+	}
+	if len(s.recent) != maxRecent || s.recent[maxRecent-1].Number != 3*maxRecent-1 || s.recent[0].Times != 2 {
+		t.Errorf("%d kept, the last %+v", len(s.recent), s.recent[len(s.recent)-1])
+	}
+}
+
+// surf is a tab of Chromium at a page of a running server.
+type surf struct {
+	t          *testing.T
+	tab        context.Context
+	complaints []string // of the console
+}
+
+// browse opens a tab. It ends with the test.
+func browse(t *testing.T) *surf {
+	t.Helper()
 	if _, err := exec.LookPath("chromium"); err != nil {
 		testkit.Missing(t, "chromium is not here")
 	}
-	s := newSite(t)
-	s.offer(1)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer stop()
-	served := make(chan error, 1)
-	go func() { served <- s.Run(ctx, Listener{Listener: l}) }()
-	for s.Sync(ctx).Result != ResultCurrent {
-		// the one at the start, joined
-	}
-
+	t.Cleanup(stop)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()))
 	browser, closeBrowser := chromedp.NewExecAllocator(ctx, options...)
-	defer closeBrowser()
+	t.Cleanup(closeBrowser)
 	tab, closeTab := chromedp.NewContext(browser)
-	defer closeTab()
-	var complaints []string
+	t.Cleanup(closeTab)
+	b := &surf{t: t, tab: tab}
 	chromedp.ListenTarget(tab, func(e any) {
 		switch e := e.(type) {
 		case *runtime.EventExceptionThrown:
-			complaints = append(complaints, e.ExceptionDetails.Error())
+			b.complaints = append(b.complaints, e.ExceptionDetails.Error())
 		case *log.EventEntryAdded:
 			// The browser itself writes down that a sync was refused; the page shows it.
 			if e.Entry.Level == log.LevelError && !strings.Contains(e.Entry.URL, "/api/models/sync") {
-				complaints = append(complaints, e.Entry.Text+" "+e.Entry.URL)
+				b.complaints = append(b.complaints, e.Entry.Text+" "+e.Entry.URL)
 			}
 		}
 	})
-	do := func(what string, actions ...chromedp.Action) {
-		t.Helper()
-		limited, done := context.WithTimeout(tab, 40*time.Second)
-		defer done()
-		if err := chromedp.Run(limited, actions...); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-	has := func(selector, text string) chromedp.Action {
-		return chromedp.Poll(fmt.Sprintf(`document.querySelector(%q)?.textContent.includes(%q)`, selector, text), nil, chromedp.WithPollingInterval(50*time.Millisecond))
-	}
-	shot := func(name string) {
-		folder := os.Getenv("BH_SHOTS")
-		if folder == "" {
-			return
-		}
-		var png []byte
-		do(name, chromedp.FullScreenshot(&png, 100))
-		if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	// The first call ties the browser to its context, so it is one that lives on.
-	if err := chromedp.Run(tab, chromedp.EmulateViewport(1200, 900), chromedp.Navigate("http://"+l.Addr().String()+"/")); err != nil {
+	if err := chromedp.Run(tab, chromedp.EmulateViewport(1200, 900)); err != nil {
 		t.Fatal(err)
 	}
-	do("reading", has("h1", "release 1"), has("#state", "current"))
+	return b
+}
+
+func (b *surf) do(what string, actions ...chromedp.Action) {
+	b.t.Helper()
+	limited, done := context.WithTimeout(b.tab, 40*time.Second)
+	defer done()
+	if err := chromedp.Run(limited, actions...); err != nil {
+		b.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// has waits until an element contains a text.
+func has(selector, text string) chromedp.Action {
+	return chromedp.Poll(fmt.Sprintf(`document.querySelector(%q)?.textContent.includes(%q)`, selector, text), nil, chromedp.WithPollingInterval(50*time.Millisecond))
+}
+
+// shot puts a picture of the page into the folder that BH_SHOTS names.
+func (b *surf) shot(name string) {
+	folder := os.Getenv("BH_SHOTS")
+	if folder == "" {
+		return
+	}
+	var png []byte
+	b.do(name, chromedp.FullScreenshot(&png, 100))
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func scheme(name string) chromedp.Action {
+	return chromedp.ActionFunc(func(ctx context.Context) error {
+		return emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}).Do(ctx)
+	})
+}
+
+// accessible has axe look for what keeps people out: on a desk and on a phone,
+// light and dark. It takes pictures, and leaves the page wide and light.
+func (b *surf) accessible(name string) {
+	b.t.Helper()
+	axe, err := os.ReadFile(filepath.Join(testkit.NodeModules(b.t), "axe-core", "axe.min.js"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	const run = `axe.run().then(r => r.violations.map(v => v.impact + " " + v.id + ": " + v.help + " " + v.nodes.map(n => n.target + " " + (n.any[0]?.message ?? "")).join("; ")))`
+	promise := func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }
+	for _, width := range []int64{1200, 700, 360} {
+		for _, colors := range []string{"light", "dark"} {
+			var found []string
+			var over string
+			b.do(name, scheme(colors), chromedp.EmulateViewport(width, 844), chromedp.Evaluate(string(axe)+";0", nil), chromedp.Evaluate(run, &found, promise),
+				chromedp.Evaluate(`document.documentElement.scrollWidth > innerWidth ? "the page" : [...document.querySelectorAll(".wide")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent.slice(0, 40)).join()`, &over))
+			for _, f := range found {
+				b.t.Errorf("%s, %d wide, %s: %s", name, width, colors, f)
+			}
+			if over != "" {
+				b.t.Errorf("%s, %d wide: %s must be scrolled sideways", name, width, over)
+			}
+			b.shot(fmt.Sprintf("%s-%d-%s", name, width, colors))
+		}
+	}
+	// It would have found something.
+	var found []string
+	b.do(name, scheme("light"), chromedp.EmulateViewport(1200, 900), chromedp.Evaluate(`document.documentElement.removeAttribute("lang")`, nil),
+		chromedp.Evaluate(run, &found, promise), chromedp.Evaluate(`document.documentElement.lang = "en"`, nil))
+	if len(found) != 1 || !strings.Contains(found[0], "html-has-lang") {
+		b.t.Errorf("%s without its language: %q", name, found)
+	}
+}
+
+func (b *surf) quiet() {
+	b.t.Helper()
+	for _, c := range b.complaints {
+		b.t.Errorf("the console says: %s", c)
+	}
+}
+
+// serve runs the server on a port of its own and returns its address. It ends
+// with the test.
+func (s *site) serve() (context.Context, string) {
+	s.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.Run(ctx, Listener{Listener: l}) }()
+	s.t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			s.t.Error(err)
+		}
+	})
+	for s.Sync(ctx).Result != ResultCurrent {
+		// the one at the start, joined
+	}
+	return ctx, "http://" + l.Addr().String()
+}
+
+// TestPageInABrowser presses the button and watches, in Chromium.
+func TestPageInABrowser(t *testing.T) {
+	b := browse(t)
+	do := b.do
+	s := newSite(t)
+	s.offer(1)
+	ctx, address := s.serve()
+	do("reading", chromedp.Navigate(address), has("h1", "release 1"), has("#state", "current"))
 
 	// The button, twice: something new, and nothing new. A refusal is shown.
 	s.offer(2)
@@ -143,7 +294,7 @@ func TestPageInABrowser(t *testing.T) {
 
 	// Scores, and a swap that nobody at this page asked for.
 	client := &http.Client{}
-	r, err := client.Post("http://"+l.Addr().String()+"/v1/score", "application/x-ndjson", strings.NewReader(strings.Repeat(attack+"\n", 30)))
+	r, err := client.Post(address+"/v1/score", "application/x-ndjson", strings.NewReader(strings.Repeat(attack+"\n", 30)))
 	if err != nil || r.StatusCode != 200 {
 		t.Fatalf("%v %v", r, err)
 	}
@@ -163,20 +314,109 @@ func TestPageInABrowser(t *testing.T) {
 	if !seen {
 		t.Error("rows of the tables are not shown")
 	}
-	var wide bool
-	shot("light")
-	do("dark", chromedp.ActionFunc(func(ctx context.Context) error {
-		return emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}).Do(ctx)
-	}))
-	shot("dark")
-	do("a phone", chromedp.EmulateViewport(390, 844), chromedp.Evaluate(`document.documentElement.scrollWidth > window.innerWidth`, &wide))
-	shot("phone")
-	if wide {
-		t.Error("the page is wider than a phone")
+	do("the chart", has("#live", "highest column 30"))
+	// A digest is copied, or at least said, whole.
+	do("a digest", chromedp.Click(".card button.digest", chromedp.NodeVisible), has("#progress", s.live.Load().Release().Digest.String()))
+	b.accessible("plain")
+	b.quiet()
+}
+
+// TestPageInABrowserWithoutScript syncs by the form alone.
+func TestPageInABrowserWithoutScript(t *testing.T) {
+	b := browse(t)
+	s := newSite(t)
+	s.offer(1)
+	_, address := s.serve()
+	off := chromedp.ActionFunc(func(ctx context.Context) error { return emulation.SetScriptExecutionDisabled(true).Do(ctx) })
+	var text string
+	read := chromedp.Text("body", &text)
+	b.do("reading", off, chromedp.Navigate(address), chromedp.WaitVisible("h1"), read)
+	if !strings.Contains(text, "release 1") || !strings.Contains(text, "provenance.dataset") {
+		t.Errorf("the page without script: %s", text)
 	}
-	for _, c := range complaints {
-		t.Errorf("the console says: %s", c)
+	s.offer(2)
+	b.do("the button", chromedp.Click("#sync button"), chromedp.WaitVisible("#progress:target"), read)
+	if !strings.Contains(text, "release 2") || !strings.Contains(text, ": installed") {
+		t.Errorf("after a sync: %s", text)
 	}
-	stop()
-	<-served
+	s.offer(1)
+	b.do("the button, for a refusal", chromedp.Click("#sync button"), chromedp.WaitVisible(".history .fail"), read)
+	if !strings.Contains(text, "refused: rollback") {
+		t.Errorf("after a refusal: %s", text)
+	}
+	b.quiet()
+}
+
+// TestPageShowsChannelAndAuditors shows what a stricter policy finds out: a
+// signed channel, and what operators who rebuild have said. The second is made
+// here, since the page only shows it.
+func TestPageShowsChannelAndAuditors(t *testing.T) {
+	b := browse(t)
+	s := newSite(t)
+	s.offer(1)
+	signer, err := sign.DefaultKey("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := s.published.policy + "channel:\n  name: stable\n  epoch: 1\n  signers:\n" + strings.TrimPrefix(s.published.policy[strings.Index(s.published.policy, "publishers:\n"):], "publishers:\n")
+	s.write(s.policy, indentSigners(policy))
+	announce := func(sequence int64, valid time.Duration) {
+		t.Helper()
+		ctx := context.Background()
+		store, err := oras.Open(ctx, oras.Ref{Layout: s.from}, oras.Options{Write: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := store.Resolve(ctx, oras.TagLatest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		st, err := verify.NewChannel(verify.Channel{Product: verify.DefaultProduct, Channel: "stable", Epoch: 1, Sequence: sequence, Release: 1, Manifest: d.Digest, Lowest: 1,
+			Issued: verify.FormatTime(now.Add(-time.Hour)), Expires: verify.FormatTime(now.Add(valid))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bundle, err := signer.Sign(ctx, st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := oras.PutChannel(ctx, store, "stable", bundle); err != nil {
+			t.Fatal(err)
+		}
+	}
+	announce(3, 40*time.Hour+30*time.Second)
+	ctx, address := s.serve()
+	b.do("fresh", chromedp.Navigate(address), has("#state", "current"), has("#left", "40 h left"), has(".cards", "Channel “stable” names the same"), has(".cards", "sequence 3"))
+
+	st := *s.status.Load()
+	v := *st.Verdict
+	other := canon.Sum([]byte("another"))
+	v.Rebuilds = []verify.Rebuild{
+		{Operator: "Example University", Result: "pass", Obtained: st.Release.Digest, Finished: "2026-11-27T08:00:00Z", OS: "linux", Arch: "arm64"},
+		{Operator: "Example Cooperative", Result: "fail", Obtained: other, Finished: "2026-11-27T09:30:00Z", OS: "linux", Arch: "amd64"},
+		{Operator: "Example Agency", Reason: "nothing found at registry.example.org/audits"},
+	}
+	st.Verdict = &v
+	st.Decisions = []agent.Decision{{Time: time.Now(), What: "pin", Release: st.Release.Digest, Reason: "until the audit of November is done"}}
+	s.status.Store(&st)
+	b.do("auditors", chromedp.Navigate(address), has("[aria-labelledby=h-auditors]", "Example University"), has("[aria-labelledby=h-auditors] tr.pass", "✓"),
+		has("[aria-labelledby=h-auditors] tr.fail", "✗"), has("[aria-labelledby=h-auditors] tr.skip", "nothing found"))
+	b.accessible("channel")
+
+	// The same channel, expired: in use, but stale, and told from fresh.
+	announce(4, -time.Minute)
+	s.Sync(ctx)
+	b.do("stale", has("#state.bad", "stale"), has("#left", "expired"))
+	b.quiet()
+}
+
+// indentSigners moves the identities of signers below it.
+func indentSigners(policy string) string {
+	before, after, _ := strings.Cut(policy, "  signers:\n")
+	var b strings.Builder
+	for line := range strings.Lines(after) {
+		b.WriteString("  " + line)
+	}
+	return before + "  signers:\n" + b.String()
 }

@@ -50,6 +50,7 @@ type Options struct {
 // Server is a running agent. Make it with New.
 type Server struct {
 	opt     Options
+	started time.Time
 	live    atomic.Pointer[loaded] // nil while nothing may be used
 	status  atomic.Pointer[Status] // never nil
 	events  *hub
@@ -58,7 +59,7 @@ type Server struct {
 	reloading sync.Mutex      // held while live and status are decided
 	mu        sync.Mutex      // guards the next three
 	running   *run            // the sync that is under way, or nil
-	recent    []*Report       // that told something, the newest last
+	recent    []happening     // the newest last
 	base      context.Context // of syncs, which go on when whoever asked for one is gone
 	sessions  sync.Mutex      // held while live history is used
 	history   *agent.Session  // of requests that ask for live history; nil before the first
@@ -72,7 +73,7 @@ func New(opt Options) *Server {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Server{opt: opt, events: newHub(), metrics: newMetrics(), base: context.Background()}
+	s := &Server{opt: opt, started: opt.Now(), events: newHub(), metrics: newMetrics(), base: context.Background()}
 	s.status.Store(&Status{State: agent.StateNone, Reason: "not looked yet"})
 	return s
 }

@@ -506,6 +506,7 @@ func TestAnswersAreWhatTheDescriptionSays(t *testing.T) {
 	check("POST", "/api/models/sync", "", "")
 	s.offer(2)
 	check("POST", "/api/models/sync", "", "")
+	check("POST", "/api/models/sync", "", "", "Accept", "text/html")
 	all()
 	w := s.do("GET", "/models/ip_reputation", "", "")
 	check("GET", "/models/ip_reputation", "", "", "If-None-Match", w.Header().Get("ETag"))

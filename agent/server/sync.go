@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
@@ -90,9 +91,9 @@ func (s *Server) sync(ctx context.Context) *Report {
 	s.opt.Log.Log(ctx, level, "sync", "result", report.Result, "source", report.Source, "digest", report.Release, "reason", report.Detail,
 		"dur_ms", report.Finished.Sub(report.Started).Milliseconds())
 	s.metrics.synced(report)
-	s.note(report)
+	s.note(happening{Time: report.Finished, What: report.Result, Good: report.Success, Digest: report.Release, Number: report.Number, Source: report.Source, Detail: report.Detail})
 	s.reload(ctx, report)
-	s.events.send("sync", map[string]any{"phase": "finished", "result": report.Result, "detail": report.Detail})
+	s.events.send("sync", map[string]any{"phase": "finished", "result": report.Result, "number": report.Number, "detail": report.Detail})
 	return report
 }
 
@@ -209,6 +210,10 @@ func (s *Server) syncNow(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), syncAnswer-10*time.Second)
 	defer cancel()
 	report := s.Sync(ctx)
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		http.Redirect(w, r, "/#progress", http.StatusSeeOther) // a form without script: the page says what came of it
+		return
+	}
 	status := http.StatusOK
 	switch {
 	case report == nil:
