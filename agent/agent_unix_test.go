@@ -149,7 +149,9 @@ func TestEntriesOfAnotherUserAreRefused(t *testing.T) {
 	o := newOperator(t)
 	s := o.mustSync(o.publish(3))
 	for _, path := range []string{o.dir, o.statePath(), filepath.Join(o.slot(s.Release), "index.json")} {
-		if err := os.Lchown(path, 4242, 4242); err != nil {
+		if err := os.Lchown(path, 4242, 4242); errors.Is(err, syscall.EINVAL) {
+			t.Skip("no other user exists in this user namespace")
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := o.Load(context.Background(), o.Verifier, time.Now()); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "4242") {

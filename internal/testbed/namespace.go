@@ -16,24 +16,37 @@ const inside = "testbed-inside"
 
 const capNetAdmin = 12 // CAP_NET_ADMIN, linux/capability.h
 
-// isolate runs the testbed with the arguments in new user and network
-// namespaces, as the same user, and returns its exit code. Some of the servers
-// listen on all interfaces whatever they are told: in the namespace the only
-// interface is loopback.
+// isolate runs the testbed with the arguments in a new network namespace, as
+// the same user, and returns its exit code. Some of the servers listen on all
+// interfaces whatever they are told: in the namespace the only interface is
+// loopback. Whoever may not make one gets a user namespace with it, in which
+// no other user exists.
 func isolate(args []string) (int, error) {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = append([]string{inside}, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
-		AmbientCaps: []uintptr{capNetAdmin},
-		Pdeathsig:   syscall.SIGTERM,
+	command := func(user bool) *exec.Cmd {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Args = append([]string{inside}, args...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWNET,
+			AmbientCaps: []uintptr{capNetAdmin},
+			Pdeathsig:   syscall.SIGTERM,
+		}
+		if user {
+			cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
+			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+		}
+		return cmd
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	if err := cmd.Start(); err != nil {
+	cmd := command(false)
+	err := cmd.Start()
+	if err != nil {
+		cmd = command(true)
+		err = cmd.Start()
+	}
+	if err != nil {
 		return 0, fmt.Errorf("cannot make a user and network namespace: %w: "+
 			"the kernel or a container forbids it (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, user.max_user_namespaces)", err)
 	}
