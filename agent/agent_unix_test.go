@@ -16,9 +16,9 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/oras"
 )
 
-// TestPlantedEntriesAreRefused puts other things where an agent expects its
-// own files, with the right bytes behind them where that is possible.
-func TestPlantedEntriesAreRefused(t *testing.T) {
+// Attack 21: other things stand where an agent expects its own files, with the
+// right bytes behind them where that is possible.
+func TestAttack21_PlantedEntries(t *testing.T) {
 	o := newOperator(t)
 	from := o.publish(3)
 	s := o.mustSync(from)
@@ -73,9 +73,9 @@ func TestPlantedEntriesAreRefused(t *testing.T) {
 	}
 }
 
-// TestForeignEntriesAreRefused puts what no agent writes into a state
-// directory, and gives others a way into it. Row 24 of the threats is the pickle.
-func TestForeignEntriesAreRefused(t *testing.T) {
+// Attack 21: what no agent writes stands in a state directory, or others are
+// given a way into it.
+func TestAttack21_ForeignEntries(t *testing.T) {
 	o := newOperator(t)
 	from := o.publish(3)
 	s := o.mustSync(from)
@@ -101,8 +101,6 @@ func TestForeignEntriesAreRefused(t *testing.T) {
 		fixed bool // sync makes it good again; else a person has to
 		says  string
 	}{
-		{"a pickle beside the slots", func() (func() error, error) { return file(filepath.Join(o.dir, "releases", "anomaly_detector.pkl")) }, false, "pickle"},
-		{"a pickle beside the state", func() (func() error, error) { return file(filepath.Join(o.dir, "ip_reputation.joblib")) }, false, "pickle"},
 		{"another file beside the slots", func() (func() error, error) { return file(filepath.Join(o.dir, "releases", "x")) }, false, "nothing that this program"},
 		{"another file beside the channels", func() (func() error, error) {
 			if err := os.MkdirAll(filepath.Join(o.dir, "channels"), 0o700); err != nil {
@@ -110,7 +108,7 @@ func TestForeignEntriesAreRefused(t *testing.T) {
 			}
 			return file(filepath.Join(o.dir, "channels", "A B"))
 		}, false, "nothing that this program"},
-		{"a pickle in a slot", func() (func() error, error) { return file(filepath.Join(slot, "x.pkl")) }, true, "nothing that this program"},
+		{"another file in a slot", func() (func() error, error) { return file(filepath.Join(slot, "x")) }, true, "nothing that this program"},
 		{"another file among the blobs", func() (func() error, error) { return file(filepath.Join(slot, "blobs", "sha256", "x")) }, true, "nothing that this program"},
 		{"a state directory that its group may write to", func() (func() error, error) { return mode(o.dir, 0o770) }, false, "its group"},
 		{"releases that anybody may write to", func() (func() error, error) { return mode(filepath.Join(o.dir, "releases"), 0o777) }, false, "anybody"},
@@ -141,8 +139,8 @@ func TestForeignEntriesAreRefused(t *testing.T) {
 	}
 }
 
-// Row 21: what others own is not read, where a test can make such a thing.
-func TestEntriesOfAnotherUserAreRefused(t *testing.T) {
+// Attack 21: what others own is not read, where a test can make such a thing.
+func TestAttack21_EntriesOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give a file away")
 	}

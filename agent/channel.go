@@ -37,15 +37,25 @@ func (a *Agent) channel(v *verify.Verifier, st *state, now time.Time) *verify.Ch
 // A channel that is not accepted is ErrRefused and changes nothing.
 func (a *Agent) accept(ctx context.Context, store oras.Store, v *verify.Verifier, st *state, now time.Time) (*verify.ChannelVerdict, error) {
 	name := v.Policy().Channel.Name
-	c, err := v.Channel(ctx, store, now, st.memory(name))
-	if err != nil {
-		return nil, err
+	kept, lost := durable.ReadFile(a.fs, a.channelPath(name), oras.MaxBundle)
+	same := false
+	if lost == nil {
+		// An error says nothing yet: the store is asked for the bundle then.
+		same, _ = oras.ChannelIs(ctx, store, name, kept)
+	}
+	var c *verify.ChannelVerdict
+	if same {
+		c = v.JudgeChannel(kept, now, st.memory(name))
+	} else {
+		var err error
+		if c, err = v.Channel(ctx, store, now, st.memory(name)); err != nil {
+			return nil, err
+		}
 	}
 	if !c.Accepted() {
 		return c, fmt.Errorf("%w: channel %s: %s", ErrRefused, name, reasons(c.Failures()))
 	}
-	kept, err := durable.ReadFile(a.fs, a.channelPath(name), oras.MaxBundle)
-	if err != nil || canon.Sum(kept) != c.Bundle {
+	if lost != nil || canon.Sum(kept) != c.Bundle {
 		if err := a.fs.MkdirAll(filepath.Join(a.dir, "channels"), 0o700); err != nil {
 			return c, err
 		}

@@ -63,11 +63,11 @@ func agentOn(fs *faultfs.FS) *Agent {
 	return &Agent{dir: "state", fs: fs, tryLock: func(string) (func(), error) { return func() {}, nil }}
 }
 
-// TestEveryFaultLeavesOneWholeRelease lets each file operation of an
-// installation fail in every way. After the process, or the machine, has started
+// Attack 25, and what else can go wrong with a disk: each file operation of an
+// installation fails in every way. After the process, or the machine, has started
 // again the old release or the new is in use, whole, and the next sync ends with
 // the new one.
-func TestEveryFaultLeavesOneWholeRelease(t *testing.T) {
+func TestAttack25_EveryFaultLeavesOneWholeRelease(t *testing.T) {
 	o := newOperator(t)
 	o.withChannel()
 	now := time.Now()
@@ -172,8 +172,8 @@ func golden(t *testing.T, path string, trace []string) {
 	}
 }
 
-// Row 28: a clock that jumps.
-func TestAWrongClockNeverLeadsBack(t *testing.T) {
+// Attack 28: a clock that jumps.
+func TestAttack28_WrongClockNeverLeadsBack(t *testing.T) {
 	o := newOperator(t)
 	o.withChannel()
 	ctx := context.Background()
@@ -221,8 +221,8 @@ func TestAWrongClockNeverLeadsBack(t *testing.T) {
 	is(now, StateCurrent, 2)
 }
 
-// Row 27: one installs at a time, and the other says so.
-func TestASecondInstallerIsToldToWait(t *testing.T) {
+// Attack 27: one installs at a time, and the other says so.
+func TestAttack27_SecondInstallerIsToldToWait(t *testing.T) {
 	o := newOperator(t)
 	from := o.publish(3)
 	o.mustSync(from)

@@ -127,6 +127,18 @@ func GetChannel(ctx context.Context, s Store, name string) (bundle []byte, d Des
 	return bundle, d, nil
 }
 
+// ChannelIs reports whether the channel with this name is the one of a bundle
+// that is known: one request of a registry, which says all when nothing has
+// changed. A store that has no such channel is ErrNotFound.
+func ChannelIs(ctx context.Context, s Store, name string, bundle []byte) (bool, error) {
+	_, manifest, err := packChannel(bundle)
+	if err != nil {
+		return false, err
+	}
+	d, err := s.Resolve(ctx, ChannelTag(name))
+	return err == nil && d.Digest == canon.Sum(manifest), err
+}
+
 // Exclusive runs f while no other caller of Exclusive runs on the same layout
 // directory, in this process or in another; where the operating system has no
 // such lock, only on this Store. f may use s. Registries have no lock: there f runs at once, and

@@ -59,6 +59,18 @@ func stateFlag(fs *pflag.FlagSet) *string {
 	return fs.String("state", dir, "`DIR`: where verified releases are kept")
 }
 
+// parseRefs parses the values of --from.
+func parseRefs(from []string) (refs []oras.Ref, err error) {
+	for _, f := range from {
+		ref, err := oras.ParseRef(f)
+		if err != nil {
+			return nil, cli.Usagef("%w", err)
+		}
+		refs = append(refs, ref)
+	}
+	return refs, nil
+}
+
 // policyFlag declares --policy of the commands that need none.
 func policyFlag(fs *pflag.FlagSet) *string {
 	return fs.String("policy", "", "`FILE`: a policy to judge by (default: the one that sync was given)")
@@ -78,7 +90,9 @@ the previous one comes back if the policy allows it. Without a channel it is the
 release that --from names, and its number may not be lower than any accepted.
 
 --from takes a directory, oci-layout:DIR[:TAG|@DIGEST] or
-HOST/NAME[:TAG|@DIGEST]; tag and digest only without a channel.
+HOST/NAME[:TAG|@DIGEST]; tag and digest only without a channel. Given several
+times, these are mirrors that are asked in this order until one has what may be
+used: one that is silent, behind or refused is passed over.
 
 Exit code 1 also means stale: the channel is the one that was known, and has
 expired; the live release stays in use, and nobody says that it is current.`,
@@ -86,7 +100,7 @@ expired; the live release stays in use, and nobody says that it is current.`,
 bhagent sync --from dist --policy policy.yaml
 bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy.yaml --state /var/lib/bhagent`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
-		from := fs.String("from", "", "`REF`: where to pull from (required)")
+		from := fs.StringArray("from", nil, "`REF`: where to pull from (required); given several times, mirrors that are asked in this order")
 		policy := fs.String("policy", "", "`FILE`: the policy that says whom to trust (required); it is read again at every load")
 		state := stateFlag(fs)
 		plain := fs.Bool("plain-http", false, "allow HTTP without TLS to hosts other than this one")
@@ -96,25 +110,33 @@ bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy
 			switch {
 			case len(args) > 0:
 				return cli.Usagef("unexpected argument %q: where to pull from is given by --from %s", args[0], args[0])
-			case *from == "":
+			case len(*from) == 0:
 				return cli.Usagef("--from is missing: name a directory or HOST/NAME")
 			case *policy == "":
 				return cli.Usagef("--policy is missing: 'bhverify policy init' makes one")
 			}
-			ref, err := oras.ParseRef(*from)
+			refs, err := parseRefs(*from)
 			if err != nil {
-				return cli.Usagef("%w", err)
+				return err
 			}
 			a := agent.Open(*state)
 			v, err := a.Verifier(ctx, *policy, false)
 			if err != nil {
 				return err
 			}
-			if ch := v.Policy().Channel; ch != nil && (ref.Tag != "" || !ref.Digest.IsZero()) {
-				return cli.Usagef("--from %s: the policy names channel %s, which says what to install: leave out the tag and the digest", *from, ch.Name)
+			for _, ref := range refs {
+				if ch := v.Policy().Channel; ch != nil && (ref.Tag != "" || !ref.Digest.IsZero()) {
+					return cli.Usagef("--from %s: the policy names channel %s, which says what to install: leave out the tag and the digest", ref, ch.Name)
+				}
 			}
 			opt := oras.Options{PlainHTTP: *plain, Anonymous: *anonymous, UserAgent: "bhagent/" + cli.ReadBuild().Version}
-			s, err := a.Sync(ctx, ref, opt, v, *policy, time.Now())
+			asked, best := a.SyncMirrors(ctx, refs, opt, v, *policy, time.Now())
+			for i := range asked {
+				if &asked[i] != best {
+					c.Log.Warn("mirror was not used", "source", asked[i].From.String(), "reason", verify.Printable(asked[i].Err.Error()))
+				}
+			}
+			s, err := best.Synced, best.Err
 			if s == nil {
 				return err
 			}

@@ -235,12 +235,9 @@ func (s *settings) run(ctx context.Context, log *slog.Logger) error {
 	case s.listen == "" && s.socket == "":
 		return cli.Usagef("--listen and --socket are both empty: nobody could ask")
 	}
-	for _, from := range s.from {
-		ref, err := oras.ParseRef(from)
-		if err != nil {
-			return cli.Usagef("%w", err)
-		}
-		opt.From = append(opt.From, ref)
+	var err error
+	if opt.From, err = parseRefs(s.from); err != nil {
+		return err
 	}
 	if _, err := verify.LoadPolicy(s.policy); err != nil { // at the start it is better said than served
 		return err

@@ -31,7 +31,7 @@ type Report struct {
 	Result   string         `json:"result"`
 	Success  bool           `json:"success"` // installed or current
 	Detail   string         `json:"detail"`  // why, when it was no success
-	Source   string         `json:"source"`  // the mirror that answered, or the last one asked
+	Source   string         `json:"source"`  // the mirror that was used, or the one that told most
 	Release  canon.Digest   `json:"release"` // that it found; "" for none
 	Number   int64          `json:"number"`  // of Release; 0 when unknown
 	Checks   []verify.Check `json:"checks"`  // of Release, when it was judged
@@ -71,17 +71,11 @@ func (s *Server) Sync(ctx context.Context) *Report {
 	}
 }
 
-// sync asks the mirrors in order until one answers.
+// sync asks the mirrors in order until one has what may be used.
 func (s *Server) sync(ctx context.Context) *Report {
 	report := &Report{Started: s.opt.Now()}
 	s.events.send("sync", map[string]any{"phase": "started"})
-	for _, from := range s.opt.From {
-		s.syncFrom(ctx, from, report)
-		if report.Result != ResultUnreachable || ctx.Err() != nil {
-			break
-		}
-		s.opt.Log.Warn("mirror does not answer", "source", report.Source, "reason", report.Detail)
-	}
+	s.syncMirrors(ctx, report)
 	report.Finished = s.opt.Now()
 	report.Success = report.Result == ResultInstalled || report.Result == ResultCurrent
 	level := slog.LevelInfo
@@ -97,40 +91,49 @@ func (s *Server) sync(ctx context.Context) *Report {
 	return report
 }
 
-func (s *Server) syncFrom(ctx context.Context, from oras.Ref, report *Report) {
-	report.Source = from.String()
-	report.Result, report.Detail, report.Checks = ResultFailed, "", nil
+func (s *Server) syncMirrors(ctx context.Context, report *Report) {
+	report.Result = ResultFailed
 	v, err := s.opt.Agent.Verifier(ctx, s.opt.Policy, false)
-	if err == nil {
-		var got *agent.Synced
-		got, err = s.opt.Agent.Sync(ctx, from, s.opt.Store, v, s.opt.Policy, s.opt.Now())
-		if got != nil {
-			report.Release, report.Number = got.Release, got.Number
-			if got.Channel != nil {
-				report.Checks = got.Channel.Checks
-			}
-			if got.Verdict != nil {
-				report.Checks = slices.Concat(report.Checks, got.Verdict.Checks)
-			}
-			report.Result = ResultCurrent
-			if got.Installed {
-				report.Result = ResultInstalled
-			}
+	if err != nil {
+		report.Detail = verify.Printable(err.Error())
+		return
+	}
+	asked, best := s.opt.Agent.SyncMirrors(ctx, s.opt.From, s.opt.Store, v, s.opt.Policy, s.opt.Now())
+	for i := range asked {
+		if a := &asked[i]; a != best {
+			s.opt.Log.Warn("mirror was not used", "source", a.From.String(), "result", result(a), "reason", verify.Printable(a.Err.Error()))
 		}
 	}
-	switch {
-	case err == nil:
-		return
-	case errors.Is(err, oras.ErrUnreachable), errors.Is(err, oras.ErrNotFound), errors.Is(err, oras.ErrRefused):
-		report.Result = ResultUnreachable
-	case errors.Is(err, agent.ErrRefused), errors.Is(err, oras.ErrInvalid):
-		report.Result = ResultRefused
-	case errors.Is(err, agent.ErrStale):
-		report.Result = ResultStale
-	default:
-		report.Result = ResultFailed
+	report.Source, report.Result = best.From.String(), result(best)
+	if best.Err != nil {
+		report.Detail = verify.Printable(best.Err.Error())
 	}
-	report.Detail = verify.Printable(err.Error())
+	if got := best.Synced; got != nil {
+		report.Release, report.Number = got.Release, got.Number
+		if got.Channel != nil {
+			report.Checks = got.Channel.Checks
+		}
+		if got.Verdict != nil {
+			report.Checks = slices.Concat(report.Checks, got.Verdict.Checks)
+		}
+	}
+}
+
+// result says in one word what a mirror gave.
+func result(a *agent.Attempt) string {
+	switch err := a.Err; {
+	case err == nil && a.Synced.Installed:
+		return ResultInstalled
+	case err == nil:
+		return ResultCurrent
+	case errors.Is(err, agent.ErrRefused), errors.Is(err, oras.ErrInvalid):
+		return ResultRefused
+	case errors.Is(err, agent.ErrStale):
+		return ResultStale
+	case errors.Is(err, oras.ErrUnreachable), errors.Is(err, oras.ErrNotFound), errors.Is(err, oras.ErrRefused):
+		return ResultUnreachable
+	}
+	return ResultFailed
 }
 
 const (

@@ -39,12 +39,14 @@ func (in *input) fill() bool {
 	if in.err != nil {
 		return false
 	}
-	if in.start > 0 && (in.end == len(in.buf) || in.start == in.end) {
+	full := in.end == len(in.buf)
+	if in.start > 0 && (full || in.start == in.end) {
 		copy(in.buf, in.buf[in.start:in.end])
 		in.start, in.end = 0, in.end-in.start
 	}
-	if in.end == len(in.buf) {
-		grown := make([]byte, max(64<<10, 2*len(in.buf)))
+	// A short input costs little memory, and a long one is soon read in large pieces.
+	if in.end == len(in.buf) || full && len(in.buf) < 64<<10 {
+		grown := make([]byte, max(2<<10, min(4*len(in.buf), 64<<10), 2*len(in.buf)))
 		copy(grown, in.buf[:in.end])
 		in.buf = grown
 	}
