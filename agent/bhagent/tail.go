@@ -28,10 +28,17 @@ score does, with the history of all lines since the start. When another release
 becomes live, lines are scored with it from then on and the history is kept; when
 none may be used any more, it ends with exit code 3.
 
+--syslog and --webhook take the lines in the place of standard output. They
+never hold up the reading: at most 16,384 lines wait for each, one that nobody
+takes for about half a minute is dropped, and the log says how many were. Syslog
+gets RFC 5424 messages of facility local0, warnings for what is not benign. A
+webhook gets POSTs of up to 500 lines (application/x-ndjson).
+
 --only bad leaves out what is benign by class, anomaly and reputation.`,
 	Example: `
 bhagent tail /var/log/nginx/access.log --format access
-bhagent tail /var/log/auth.log --format sshd --year 2026 --only bad | logger -t bhagent`,
+bhagent tail /var/log/auth.log --format sshd --year 2026 --only bad --syslog unix:/dev/log
+bhagent tail access.log --only bad --webhook https://soc.example.org/hook --webhook-header-file /etc/bhagent/hook`,
 	Setup: func(fs *pflag.FlagSet) runFunc {
 		state := stateFlag(fs)
 		policy := policyFlag(fs)
@@ -40,6 +47,10 @@ bhagent tail /var/log/auth.log --format sshd --year 2026 --only bad | logger -t 
 		year := fs.Int("year", 0, "`YYYY`: year of syslog times, which carry none (default: such lines are undated)")
 		whole := fs.Bool("from-start", false, "begin with what is in the file already")
 		only := fs.String("only", "all", "which findings to write: all or bad")
+		syslog := fs.String("syslog", "", "`WHERE` to send findings: unix:PATH or udp:HOST:PORT")
+		hook := fs.String("webhook", "", "`URL` to post findings to; https unless on this machine")
+		header := fs.String("webhook-header-file", "", "`FILE` with a header for the webhook, such as \"Authorization: Bearer …\"")
+		ca := fs.String("webhook-ca", "", "`FILE`: certificates in PEM that may vouch for the webhook (default: those of this system)")
 		return func(ctx context.Context, c *cli.Call, args []string) error {
 			kind, ok := formats[*input]
 			switch {
@@ -49,6 +60,28 @@ bhagent tail /var/log/auth.log --format sshd --year 2026 --only bad | logger -t 
 				return cli.Usagef("--format %q: want %s", *input, formatNames)
 			case *only != "all" && *only != "bad":
 				return cli.Usagef("--only %q: want all or bad", *only)
+			case *hook == "" && (*header != "" || *ca != ""):
+				return cli.Usagef("--webhook is missing")
+			}
+			var outlets []*outlet
+			defer func() {
+				for _, o := range outlets {
+					o.close()
+				}
+			}()
+			if *syslog != "" {
+				s, err := newSyslog(*syslog)
+				if err != nil {
+					return err
+				}
+				outlets = append(outlets, newOutlet("syslog", c.Log, maxQueue, firstPause, s.send))
+			}
+			if *hook != "" {
+				w, err := newWebhook(*hook, *header, *ca)
+				if err != nil {
+					return err
+				}
+				outlets = append(outlets, newOutlet("webhook", c.Log, maxQueue, firstPause, w.send))
 			}
 			a := agent.Open(*state)
 			load := func() (*agent.Scorer, error) {
@@ -95,7 +128,14 @@ bhagent tail /var/log/auth.log --format sshd --year 2026 --only bad | logger -t 
 				if *only == "bad" && !f.Suspicious() {
 					return nil
 				}
-				return json.MarshalEncode(enc, f)
+				if len(outlets) == 0 {
+					return json.MarshalEncode(enc, f)
+				}
+				line, err := json.Marshal(f, json.Deterministic(true))
+				for _, o := range outlets {
+					o.put(finding{line, f.Suspicious()})
+				}
+				return err
 			})
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				return nil // it was told to end, which is the only way
