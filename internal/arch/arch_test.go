@@ -59,6 +59,7 @@ var mayImport = map[string]string{
 	"internal/targets/exactprobe": "dataset dataset/record dataset/feature trainer trainer/model internal/canon internal/detmath",
 
 	"internal/modsum":      "",
+	"internal/image":       "",
 	"internal/payloadtest": "dataset/record trainer",
 	"internal/evaluate":    "dataset dataset/feature trainer trainer/model internal/detmath",
 }
@@ -76,7 +77,7 @@ var importers = map[string]string{
 	arrow:                                    "dataset",
 	signing:                                  "internal/sign",
 	sigstore:                                 "internal/sign internal/sign/signtest verify",
-	"github.com/google/go-containerregistry": "oras",
+	"github.com/google/go-containerregistry": "oras internal/image",
 	"github.com/CycloneDX":                   "pipeline/card",
 	"github.com/spf13/pflag":                 "internal/cli internal/sign pipeline/bhtrain verify/bhverify agent/bhagent internal/payloadtest internal/evaluate",
 	"github.com/schollz/progressbar":         "internal/cli",
