@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 )
@@ -29,7 +30,7 @@ type Document struct {
 	Data []byte // 1 to MaxDocument bytes
 }
 
-var documentName = regexp.MustCompile(`^[a-z0-9-][a-z0-9.-]{0,63}$`)
+var documentName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9-][a-z0-9.-]{0,63}$`) })
 
 // Attach stores a document as a referrer of the manifest subject. The
 // referrer's manifest follows from the document and the subject alone, so
@@ -42,7 +43,7 @@ func Attach(ctx context.Context, s Store, subject Descriptor, doc Document) (Des
 	switch {
 	case !slices.Contains(documentTypes, doc.Type):
 		return Descriptor{}, fmt.Errorf("%w: document of type %q: want one of %q", ErrInvalid, printable(doc.Type, 80), documentTypes)
-	case !documentName.MatchString(doc.Name):
+	case !documentName().MatchString(doc.Name):
 		return Descriptor{}, fmt.Errorf("%w: document name %q: want 1 to 64 of a-z 0-9 . -", ErrInvalid, printable(doc.Name, 80))
 	case len(doc.Data) < 1 || len(doc.Data) > MaxDocument:
 		return Descriptor{}, fmt.Errorf("%w: %s has %d bytes, want 1 to %d", ErrInvalid, doc.Name, len(doc.Data), MaxDocument)
@@ -122,7 +123,7 @@ func Documents(ctx context.Context, s Store, subject canon.Digest) (list []Docum
 		}
 		l := m.Layers[0]
 		name := l.Annotations[annotationTitle]
-		if l.MediaType == m.ArtifactType && documentName.MatchString(name) && !l.Digest.IsZero() && l.Size >= 1 && l.Size <= MaxDocument {
+		if l.MediaType == m.ArtifactType && documentName().MatchString(name) && !l.Digest.IsZero() && l.Size >= 1 && l.Size <= MaxDocument {
 			list = append(list, DocumentInfo{d.Digest, l.MediaType, name, l.Digest, l.Size})
 		}
 	}

@@ -112,6 +112,18 @@ type BundleList struct {
 // at most MaxBundles bytes in all. Only ErrUnreachable, ErrRefused and the
 // errors of ctx end it: nothing that a store contains does.
 func Bundles(ctx context.Context, s Store, subject canon.Digest, tags ...string) (*BundleList, error) {
+	return findBundles(ctx, s, subject, tags, s.Referrers)
+}
+
+// TaggedBundles is Bundles without a look at the referrers. The list says nothing
+// of those: Complete is about the tags alone.
+func TaggedBundles(ctx context.Context, s Store, subject canon.Digest, tags ...string) (*BundleList, error) {
+	none := func(context.Context, canon.Digest) ([]Descriptor, bool, error) { return nil, true, nil }
+	return findBundles(ctx, s, subject, tags, none)
+}
+
+func findBundles(ctx context.Context, s Store, subject canon.Digest, tags []string,
+	referrers func(context.Context, canon.Digest) ([]Descriptor, bool, error)) (*BundleList, error) {
 	found := &BundleList{Complete: true}
 	var seen []canon.Digest
 	total := int64(0)
@@ -177,7 +189,7 @@ func Bundles(ctx context.Context, s Store, subject canon.Digest, tags ...string)
 			return nil, err
 		}
 	}
-	list, complete, err := s.Referrers(ctx, subject)
+	list, complete, err := referrers(ctx, subject)
 	switch {
 	case errors.Is(err, ErrInvalid) && ctx.Err() == nil: // what is tagged still counts
 		found.Skipped = append(found.Skipped, printable(err.Error(), 2*maxMessage))

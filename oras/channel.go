@@ -43,7 +43,7 @@ func PutChannel(ctx context.Context, s Store, name string, bundle []byte) (Descr
 	if err != nil {
 		return Descriptor{}, fmt.Errorf("channel manifest: %w", invalid(err))
 	}
-	if !tagPattern.MatchString(ChannelTag(name)) {
+	if !isTag(ChannelTag(name)) {
 		return Descriptor{}, fmt.Errorf("%s: %w: %q is not the name of a channel", s, ErrInvalid, printable(name, 140))
 	}
 	if err := putBytes(ctx, s, m.Config, []byte(emptyJSON)); err != nil {

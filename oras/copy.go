@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"sync"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 )
@@ -49,7 +50,7 @@ func Copy(ctx context.Context, dst, src Store, d canon.Digest, opt CopyOptions) 
 		return nil, err
 	}
 	for _, tag := range opt.Tags {
-		if ownTag.MatchString(tag) && tag != ReleaseTag(a.Release.Number) {
+		if ownTag().MatchString(tag) && tag != ReleaseTag(a.Release.Number) {
 			return nil, fmt.Errorf("%s: tag %s %w for something else: this is release %d, choose another tag", dst, tag, ErrExists, a.Release.Number)
 		}
 	}
@@ -78,7 +79,9 @@ func Copy(ctx context.Context, dst, src Store, d canon.Digest, opt CopyOptions) 
 }
 
 // ownTag is the form of the tags that stand for one thing only.
-var ownTag = regexp.MustCompile(`^(release-[0-9]+|channel-.*|dataset-[0-9a-f]{64}|sha256-[0-9a-f]{64}(\..*)?)$`)
+var ownTag = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(release-[0-9]+|channel-.*|dataset-[0-9a-f]{64}|sha256-[0-9a-f]{64}(\..*)?)$`)
+})
 
 // copyDataset copies the artifact of the dataset with digest snapshot, and
 // returns the digest of its manifest.

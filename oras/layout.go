@@ -404,7 +404,7 @@ func (l *layout) PutManifest(ctx context.Context, b []byte) (Descriptor, error) 
 }
 
 func (l *layout) Tag(ctx context.Context, tag string, d Descriptor) error {
-	if !tagPattern.MatchString(tag) {
+	if !isTag(tag) {
 		return fmt.Errorf("%s: %w: %q is not a tag", l.dir, ErrInvalid, printable(tag, 140))
 	}
 	b, err := l.Manifest(ctx, Descriptor{Digest: d.Digest})

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -50,7 +49,19 @@ func (r Ref) String() string {
 // Place is the same without tag and digest.
 func (r Ref) Place() Ref { return Ref{Layout: r.Layout, Repository: r.Repository} }
 
-var tagPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+// isTag reports whether s has the form of a tag: 1 to 128 of letters, digits
+// and _ . - without . or - at the beginning.
+func isTag(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_':
+		case i > 0 && (c == '.' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return 1 <= len(s) && len(s) <= 128
+}
 
 // ParseRef reads a reference:
 //
@@ -142,7 +153,7 @@ func parseLayout(whole, s string) (Ref, error) {
 	}
 	r := Ref{Layout: path, Digest: d}
 	if i := strings.LastIndexAny(path, `:/\`); i > len(filepath.VolumeName(path)) && path[i] == ':' && !isDir(path) {
-		if !tagPattern.MatchString(path[i+1:]) {
+		if !isTag(path[i+1:]) {
 			return Ref{}, fmt.Errorf("reference %q: %q is not a tag: want up to 128 of A-Z a-z 0-9 _ . -", whole, path[i+1:])
 		}
 		r.Layout, r.Tag = path[:i], path[i+1:]
@@ -161,7 +172,7 @@ func parseRepository(whole, s string) (Ref, error) {
 	}
 	r := Ref{Repository: base, Digest: d}
 	if i := strings.LastIndexAny(base, ":/"); i >= 0 && base[i] == ':' {
-		if !tagPattern.MatchString(base[i+1:]) {
+		if !isTag(base[i+1:]) {
 			return Ref{}, fmt.Errorf("reference %q: %q is not a tag: want up to 128 of A-Z a-z 0-9 _ . -", whole, base[i+1:])
 		}
 		r.Repository, r.Tag = base[:i], base[i+1:]

@@ -34,9 +34,24 @@ type remote struct {
 	timeout time.Duration
 	pause   time.Duration
 	listing sync.Mutex // held while the index at a fallback tag is changed
+
+	mu   sync.Mutex
+	kept []keptManifest // resolved, and not asked for yet
 }
 
-func openRegistry(ctx context.Context, repository string, opt Options) (*remote, error) {
+// keptManifest is a manifest that was read to learn its digest: whoever resolves
+// a name asks for the manifest next. It is given away once.
+type keptManifest struct {
+	digest canon.Digest
+	bytes  []byte
+}
+
+// maxKept is how many manifests are kept so, each of at most MaxOwnManifest bytes.
+const maxKept = 4
+
+// openRegistry opens a repository. The tag or digest first, if not "", is what
+// will be asked for next.
+func openRegistry(ctx context.Context, repository, first string, opt Options) (*remote, error) {
 	var nameOpts = []name.Option{name.StrictValidation}
 	if opt.PlainHTTP {
 		nameOpts = append(nameOpts, name.Insecure)
@@ -54,13 +69,54 @@ func openRegistry(ctx context.Context, repository string, opt Options) (*remote,
 	}
 	err = r.attempt(ctx, "opening", func(ctx context.Context) error {
 		var err error
-		r.client, r.scheme, err = dial(ctx, repo, opt)
+		r.client, r.scheme, err = dial(ctx, repo, opt, func(client *http.Client, scheme string) bool {
+			return first != "" && r.greet(ctx, client, scheme, first)
+		})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// greet asks for the manifest called name in place of asking whether the
+// registry answers, and reports whether it got it. What it got is nothing that a
+// later request would not get and check.
+func (r *remote) greet(ctx context.Context, client *http.Client, scheme, name string) bool {
+	r.client, r.scheme = client, scheme
+	b, err := r.readManifest(ctx, name, MaxManifest)
+	if err != nil {
+		return false
+	}
+	r.keep(canon.Sum(b), b)
+	return true
+}
+
+// keep keeps a manifest whose digest is d until it is asked for.
+func (r *remote) keep(d canon.Digest, b []byte) {
+	if len(b) > MaxOwnManifest {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.kept) == maxKept {
+		r.kept = slices.Delete(r.kept, 0, 1)
+	}
+	r.kept = append(r.kept, keptManifest{d, b})
+}
+
+// take gives away the manifest whose digest is d, nil if it is not kept.
+func (r *remote) take(d canon.Digest) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.kept, func(k keptManifest) bool { return k.digest == d })
+	if i < 0 {
+		return nil
+	}
+	b := r.kept[i].bytes
+	r.kept = slices.Delete(r.kept, i, i+1)
+	return b
 }
 
 func (r *remote) String() string { return Ref{Repository: r.repo.Name()}.String() }
@@ -234,29 +290,36 @@ var acceptManifest = TypeManifest + ", " + TypeIndex
 // that the answer's media type is the one that the bytes state.
 func (r *remote) getManifest(ctx context.Context, name string, limit int64) ([]byte, error) {
 	var b []byte
-	err := r.attempt(ctx, "manifest "+printable(name, 140), func(ctx context.Context) error {
-		resp, err := r.request(ctx, http.MethodGet, "manifests/"+name, http.Header{"Accept": {acceptManifest}}, nil, 0, limit, http.StatusOK)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.ContentLength > limit {
-			return fmt.Errorf("%w: manifest of %d bytes, limit %d", ErrInvalid, resp.ContentLength, limit)
-		}
-		if b, err = io.ReadAll(resp.Body); err != nil {
-			return err
-		}
-		stated, err := sniff(b)
-		if err != nil {
-			return err
-		}
-		header, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-		if err != nil || header != stated {
-			return fmt.Errorf("%w: manifest states %s, the answer's Content-Type is %q", ErrInvalid, stated, printable(resp.Header.Get("Content-Type"), 80))
-		}
-		return nil
+	err := r.attempt(ctx, "manifest "+printable(name, 140), func(ctx context.Context) (err error) {
+		b, err = r.readManifest(ctx, name, limit)
+		return err
 	})
 	return b, err
+}
+
+// readManifest is getManifest in one attempt.
+func (r *remote) readManifest(ctx context.Context, name string, limit int64) ([]byte, error) {
+	resp, err := r.request(ctx, http.MethodGet, "manifests/"+name, http.Header{"Accept": {acceptManifest}}, nil, 0, limit, http.StatusOK)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.ContentLength > limit {
+		return nil, fmt.Errorf("%w: manifest of %d bytes, limit %d", ErrInvalid, resp.ContentLength, limit)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	stated, err := sniff(b)
+	if err != nil {
+		return nil, err
+	}
+	header, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil || header != stated {
+		return nil, fmt.Errorf("%w: manifest states %s, the answer's Content-Type is %q", ErrInvalid, stated, printable(resp.Header.Get("Content-Type"), 80))
+	}
+	return b, nil
 }
 
 func (r *remote) Resolve(ctx context.Context, name string) (Descriptor, error) {
@@ -266,7 +329,7 @@ func (r *remote) Resolve(ctx context.Context, name string) (Descriptor, error) {
 		if want, err = canon.ParseDigest(name); err != nil {
 			return Descriptor{}, fmt.Errorf("%s: %w", r, invalid(err))
 		}
-	} else if !tagPattern.MatchString(name) {
+	} else if !isTag(name) {
 		return Descriptor{}, fmt.Errorf("%s: %w: %q is not a tag", r, ErrInvalid, printable(name, 140))
 	}
 	b, err := r.getManifest(ctx, name, MaxManifest)
@@ -281,6 +344,7 @@ func (r *remote) Resolve(ctx context.Context, name string) (Descriptor, error) {
 	if err != nil {
 		return Descriptor{}, fmt.Errorf("%s: manifest %s: %w", r, name, err)
 	}
+	r.keep(d.Digest, b)
 	return d, nil
 }
 
@@ -289,9 +353,12 @@ func (r *remote) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
 	if d.Size > 0 && d.Size < limit {
 		limit = d.Size
 	}
-	b, err := r.getManifest(ctx, d.Digest.String(), limit)
-	if err != nil {
-		return nil, err
+	b := r.take(d.Digest)
+	if b == nil {
+		var err error
+		if b, err = r.getManifest(ctx, d.Digest.String(), limit); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := checkManifest(b, d); err != nil {
 		return nil, fmt.Errorf("%s: manifest %s: %w", r, d.Digest, err)
@@ -491,7 +558,7 @@ func (r *remote) PutManifest(ctx context.Context, b []byte) (Descriptor, error) 
 }
 
 func (r *remote) Tag(ctx context.Context, tag string, d Descriptor) error {
-	if !tagPattern.MatchString(tag) {
+	if !isTag(tag) {
 		return fmt.Errorf("%s: %w: %q is not a tag", r, ErrInvalid, printable(tag, 140))
 	}
 	b, err := r.Manifest(ctx, Descriptor{Digest: d.Digest})

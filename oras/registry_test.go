@@ -1,17 +1,23 @@
 package oras
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
 )
 
 func TestCancelledPullEndsWithTheCause(t *testing.T) {
@@ -197,4 +203,100 @@ func FuzzLedAway(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Of a registry on the loopback interface the first thing asked for is what is
+// wanted, and a manifest that was read to learn its digest is not read again.
+func TestLoopbackRegistryIsAskedForNothingTwice(t *testing.T) {
+	ctx := context.Background()
+	h := newRegistry(true)
+	var asked []string
+	var mu sync.Mutex
+	var first http.HandlerFunc // answers the first request, if set
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked = append(asked, strings.TrimPrefix(r.URL.Path, "/v2/"))
+		answer := first
+		first = nil
+		mu.Unlock()
+		if answer != nil {
+			answer(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	ref := Ref{Repository: strings.TrimPrefix(srv.URL, "http://") + "/models/web"}
+	s, err := Open(ctx, ref, testOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := samplePack(t)
+	push(t, s, a)
+	ref.Digest = a.Digest
+	read := func(opt Options) []string {
+		t.Helper()
+		asked = nil
+		s, err := Open(ctx, ref, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // given away once, then asked for
+			if b, err := s.Manifest(ctx, Descriptor{Digest: a.Digest}); err != nil || !bytes.Equal(b, a.Manifest) {
+				t.Fatal(err)
+			}
+		}
+		d, err := s.Resolve(ctx, ReleaseTag(a.Release.Number))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := s.Manifest(ctx, d); err != nil || !bytes.Equal(b, a.Manifest) {
+			t.Fatal(err)
+		}
+		return asked
+	}
+	reading := testOptions
+	reading.Write = false
+	byDigest, byTag := "models/web/manifests/"+a.Digest.String(), "models/web/manifests/"+ReleaseTag(a.Release.Number)
+	short, long := []string{byDigest, byDigest, byTag}, []string{"", byDigest, byDigest, byTag}
+	if got := read(reading); !slices.Equal(got, short) {
+		t.Errorf("asked for %q", got)
+	}
+	// Who knows credentials or will write asks the long way.
+	known := reading
+	known.Anonymous, known.keychain = false, authn.NewMultiKeychain(fixed{})
+	for _, opt := range []Options{testOptions, known} {
+		if got := read(opt); !slices.Equal(got, long) {
+			t.Errorf("asked for %q", got)
+		}
+	}
+	// What is not the manifest asked for leads there too, and counts for nothing.
+	for name, answer := range map[string]http.HandlerFunc{
+		"not found": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
+		"a login":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
+		},
+		"no JSON": func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") },
+	} {
+		first = answer
+		if got := read(reading); !slices.Equal(got, append([]string{byDigest}, long...)) {
+			t.Errorf("%s: asked for %q", name, got)
+		}
+	}
+	first = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", TypeManifest)
+		w.Write(bytes.Replace(a.Manifest, []byte(`"schemaVersion":2`), []byte(`"schemaVersion":2 `), 1))
+	}
+	if got := read(reading); !slices.Equal(got, []string{byDigest, byDigest, byDigest, byTag}) {
+		t.Errorf("another manifest: asked for %q", got)
+	}
+}
+
+// fixed knows the same credentials for all.
+type fixed struct{}
+
+func (fixed) Resolve(authn.Resource) (authn.Authenticator, error) {
+	return authn.FromConfig(authn.AuthConfig{Username: "u", Password: "p"}), nil
 }

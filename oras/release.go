@@ -2,7 +2,6 @@ package oras
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -33,13 +32,25 @@ type Release struct {
 	Metrics  jsontext.Value `json:"metrics"`  // owned by package trainer
 }
 
-var productPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
+// IsName reports whether s can name a product: 1 to 64 of a-z 0-9 . _ - with a
+// letter or digit at both ends.
+func IsName(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case 0 < i && i < len(s)-1 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return 1 <= len(s) && len(s) <= 64
+}
 
 // CheckName reports whether a release may have this product and number, else
 // ErrInvalid with what is wanted.
 func CheckName(product string, number int64) error {
 	switch {
-	case !productPattern.MatchString(product):
+	case !IsName(product):
 		return fmt.Errorf("%w: product %q: want 1 to 64 of a-z 0-9 . _ - with a letter or digit at both ends", ErrInvalid, printable(product, 80))
 	case number < 1 || number > MaxNumber:
 		return fmt.Errorf("%w: release number %d: want 1 to %d", ErrInvalid, number, int64(MaxNumber))

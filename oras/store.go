@@ -96,9 +96,9 @@ type Options struct {
 	outside  func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Open opens the store of a reference; tag and digest of ref play no part. A
-// layout that is not there is ErrNotFound unless opt.Write; a directory with
-// something else in it is ErrExists. A registry is asked whether it answers.
+// Open opens the store of a reference. A layout that is not there is ErrNotFound
+// unless opt.Write; a directory with something else in it is ErrExists. A
+// registry is asked whether it answers; tag and digest of ref decide at most how.
 func Open(ctx context.Context, ref Ref, opt Options) (Store, error) {
 	switch {
 	case ref.Layout != "" && ref.Repository == "":
@@ -111,7 +111,11 @@ func Open(ctx context.Context, ref Ref, opt Options) (Store, error) {
 		}
 		return l, nil
 	case ref.Repository != "" && ref.Layout == "":
-		r, err := openRegistry(ctx, ref.Repository, opt)
+		first := ""
+		if ref.Tag != "" || !ref.Digest.IsZero() {
+			first = ref.Name()
+		}
+		r, err := openRegistry(ctx, ref.Repository, first, opt)
 		if err != nil {
 			return nil, err
 		}

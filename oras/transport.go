@@ -30,14 +30,35 @@ var errPolicy = fmt.Errorf("%w: the registry must not ask for this", ErrInvalid)
 var errBodyTooLong = fmt.Errorf("%w: the answer is longer than its limit", ErrInvalid)
 
 // dial asks the registry how to authenticate, gets a token where one is
-// needed, and returns a client for the repository.
-func dial(ctx context.Context, repo name.Repository, opt Options) (*http.Client, string, error) {
+// needed, and returns a client for the repository and the scheme of its URLs.
+//
+// A registry on the loopback interface of which no credentials are known rarely
+// has TLS or asks for a token: what is to be read from it is asked for at once, by
+// greet with a client for plain HTTP. If greet does not get it, all goes the long way.
+func dial(ctx context.Context, repo name.Repository, opt Options, greet func(client *http.Client, scheme string) bool) (*http.Client, string, error) {
 	agent := opt.UserAgent
 	if agent == "" {
 		agent = "bhtrain"
 	}
 	guard := newGuard(repo.Registry, opt)
 	rt := transport.NewUserAgent(guard, agent)
+	auth := authn.Anonymous
+	if !opt.Anonymous {
+		keys := opt.keychain
+		if keys == nil {
+			keys = authn.DefaultKeychain
+		}
+		var err error
+		if auth, err = authn.Resolve(ctx, keys, repo); err != nil {
+			return nil, "", fmt.Errorf("%w: credentials for %s: %s", ErrRefused, repo.RegistryStr(), printable(err.Error(), maxMessage))
+		}
+	}
+	if auth == authn.Anonymous && !opt.Write && isLoopback(repo.RegistryStr()) {
+		client := &http.Client{Transport: rt, CheckRedirect: checkRedirect}
+		if greet(client, "http") {
+			return client, "http", nil
+		}
+	}
 	ping, err := transport.Ping(ctx, repo.Registry, rt)
 	if err != nil {
 		// Where both were tried, it is TLS that failed: plain HTTP is not allowed.
@@ -51,16 +72,6 @@ func dial(ctx context.Context, repo name.Repository, opt Options) (*http.Client,
 	scheme := "https"
 	if ping.Insecure {
 		scheme = "http"
-	}
-	auth := authn.Anonymous
-	if !opt.Anonymous {
-		keys := opt.keychain
-		if keys == nil {
-			keys = authn.DefaultKeychain
-		}
-		if auth, err = authn.Resolve(ctx, keys, repo); err != nil {
-			return nil, "", fmt.Errorf("%w: credentials for %s: %s", ErrRefused, repo.RegistryStr(), printable(err.Error(), maxMessage))
-		}
 	}
 	token := &transport.Token{}
 	if strings.EqualFold(ping.Scheme, "bearer") {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 )
 
 // SnapshotName names the subject of a dataset statement that is the dataset
@@ -73,7 +74,7 @@ func (s Statement) DatasetClaim() (*DatasetClaim, error) {
 	}
 	seen := map[string]bool{}
 	for _, t := range c.Tables {
-		if !plainName.MatchString(t.Name) || seen[t.Name] || t.Rows < 0 || t.Root.IsZero() {
+		if !oras.IsName(t.Name) || seen[t.Name] || t.Rows < 0 || t.Root.IsZero() {
 			return fail("table %q: want a name of its own, rows and a root", Printable(t.Name))
 		}
 		seen[t.Name] = true

@@ -231,6 +231,33 @@ func TestFloodOfReferrersHidesNothingThatHasItsTag(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFailed(t, v)
+	if c := check(v, CheckBundles); c.Status != Skip || c.Reason != "1 looked at, at the provenance tag: it meets all demands, so referrers were not read" {
+		t.Errorf("%+v", c)
+	}
+	// A policy that asks for more than a provenance has the referrers read.
+	more := testVerifier(t, func(p *Policy) { p.Datasets.Publishers = []Identity{newSigner(t, "D").Identity} }, s)
+	if v, _, err = more.Release(t.Context(), store, a.Digest, testNow, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if c := check(v, CheckBundles); !strings.Contains(c.Reason+c.Observed, "65 looked at") && !strings.Contains(c.Reason+c.Observed, "64 looked at") {
+		t.Errorf("%+v", c)
+	}
+	// Found in the flood, with a stranger's at the tag.
+	other := testRelease(t, func(r *oras.Release) { r.Number++ })
+	if err := oras.Push(t.Context(), store, other); err != nil {
+		t.Fatal(err)
+	}
+	good = s.statement(t, statementFor(t, other, nil))
+	attach(t, store, other, good, "")
+	attach(t, store, other, stranger.statement(t, statementFor(t, other, nil)), oras.ProvenanceTag(other.Digest))
+	for i := range oras.MaxReferrers + 3 {
+		st := statementFor(t, other, func(p *Provenance) { p.RunDetails.Builder.ID = fmt.Sprintf("https://example.org/%d", i) })
+		attach(t, store, other, stranger.statement(t, st), "")
+	}
+	if v, _, err = testVerifier(t, nil, s).Release(t.Context(), store, other.Digest, testNow, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	wantFailed(t, v)
 	if c := check(v, CheckBundles); c.Status != Skip || !strings.Contains(c.Reason, "one that meets all demands was found") {
 		t.Errorf("%+v", c)
 	}

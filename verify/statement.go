@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 )
 
 // Type URIs that statements carry. STATEMENTS.md describes each.
@@ -179,12 +179,10 @@ func ParseTime(s string) (time.Time, error) {
 	return t, nil
 }
 
-var plainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
-
 // CheckChannelName reports whether a channel may have this name: 1 to 64 of
 // a-z 0-9 . _ - with a letter or digit at both ends.
 func CheckChannelName(name string) error {
-	if !plainName.MatchString(name) {
+	if !oras.IsName(name) {
 		return fmt.Errorf("channel name %q: want 1 to 64 of a-z 0-9 . _ - with a letter or digit at both ends", Printable(name))
 	}
 	return nil

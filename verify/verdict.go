@@ -29,7 +29,7 @@ const (
 	CheckFiles       = "release.files"      // it has exactly the five files, each with its size and digest, and release.json keeps its format
 	CheckSize        = "release.size"       // optional: not above the policy's max_bytes
 	CheckProduct     = "product"            // release.json names the policy's product
-	CheckBundles     = "bundles"            // optional: all that the store has about the release was looked at; fails only when none of it was enough
+	CheckBundles     = "bundles"            // optional: all that the store has about the release was looked at; skipped when there may be more and what was seen is enough
 	CheckSignature   = "signature"          // a bundle carries a signature over its payload, by a key of the policy or by that of its certificate
 	CheckTime        = "time"               // optional: it has the signed time stamps that are demanded, none from the future
 	CheckLog         = "log"                // optional: it has the log entries that are demanded, about this very signature

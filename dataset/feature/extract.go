@@ -3,6 +3,7 @@ package feature
 import (
 	"math/bits"
 	"strings"
+	"sync"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -256,13 +257,15 @@ func (e *Extractor) chars(dst []float32, w *work) {
 	}
 }
 
-// nlogn[n] is n·log2(n) in units of 2^-16.
-var nlogn = func() (out [maxText + 1]int64) {
+// nlogn()[n] is n·log2(n) in units of 2^-16. Programs that extract nothing do
+// without.
+var nlogn = sync.OnceValue(func() *[maxText + 1]int64 {
+	var out [maxText + 1]int64
 	for n := 1; n < len(out); n++ {
 		out[n] = int64(n) * log2(uint64(n))
 	}
-	return out
-}()
+	return &out
+})
 
 // log2 returns the logarithm of n ≥ 1 in units of 2^-16, rounded down.
 func log2(n uint64) int64 {
@@ -284,6 +287,7 @@ func (w *work) entropy(b []byte) int {
 	if len(b) < 2 {
 		return 0
 	}
+	nlogn := nlogn()
 	clear(w.hist[:])
 	sum := int64(0)
 	for _, c := range b {

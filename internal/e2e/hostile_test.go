@@ -257,10 +257,24 @@ func TestAttack18_TenThousandReferrers(t *testing.T) {
 			}
 		})
 	}
-	// The same where nobody signed: refused, and no sooner out of breath.
+	// The same where the good one has no tag, so that the listing is read.
 	p.user.t = t
+	loose := newPrey(t, true)
+	entries := []string{loose.refer(loose.serve("blobs", "application/octet-stream", loose.bundle), len(loose.bundle))}
+	for i := range 10000 {
+		junk := append(signed(t, loose.release, stranger), strings.Repeat(" ", i%64)...)
+		entries = append(entries, loose.refer(loose.serve("blobs", "application/octet-stream", junk), len(junk)))
+	}
+	loose.list(entries...)
+	got := loose.judge(0, 5*time.Second)
+	for name, status := range want {
+		if got[name] != status {
+			t.Errorf("without its tag: %s: %s, with it and without the junk %s", name, got[name], status)
+		}
+	}
+	// The same where nobody signed: refused, and no sooner out of breath.
 	bare := newPrey(t, true)
-	var entries []string
+	entries = nil
 	for i := range 10000 {
 		junk := append(signed(t, bare.release, stranger), strings.Repeat(" ", i%64)...)
 		entries = append(entries, bare.refer(bare.serve("blobs", "application/octet-stream", junk), len(junk)))
