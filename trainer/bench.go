@@ -43,6 +43,8 @@ type BenchParams struct {
 	Leaves          int    // of one tree; default without bound; not for isolation
 	Bins            int    // of one column, 2 to MaxBins; default MaxBins; not for isolation
 	LearningRatePPM int64  // boosting: 1 to 1,000,000; default 100,000
+	L2Milli         int64  // boosting: added to the hessian of a leaf, in thousandths, 1 to 1,000,000; default 1000
+	MinHessianMilli int64  // boosting: least hessian of a leaf, in thousandths, 1 to 1,000,000; default 1000
 	MinLeaf         int    // least rows of a leaf; default 1, forest 2; not for isolation
 	MinSplit        int    // forest: least rows of a node that is split; default 5
 	Sample          int    // isolation: rows drawn for a tree, 2 to 4096; default 256
@@ -329,6 +331,19 @@ func (b *bench) defaults() error {
 	if p.LearningRatePPM == 0 {
 		p.LearningRatePPM = 100_000
 	}
+	for _, f := range []struct {
+		name  string
+		value *int64
+	}{{"L2", &p.L2Milli}, {"least hessian of a leaf", &p.MinHessianMilli}} {
+		switch {
+		case *f.value != 0 && !boosting:
+			return fmt.Errorf("%w: %s: %s has no such parameter", ErrBench, f.name, p.Learner)
+		case *f.value < 0 || *f.value > 1_000_000:
+			return fmt.Errorf("%w: %s of %d thousandths: want 1 to 1,000,000", ErrBench, f.name, *f.value)
+		case *f.value == 0:
+			*f.value = 1000
+		}
+	}
 	if p.HoldoutPPM == 0 {
 		p.HoldoutPPM = 200_000
 	}
@@ -388,7 +403,7 @@ func (b *bench) fit(m Meter) error {
 	none := samples{bins: &bins{thresholds: s.bins.thresholds, columns: make([][]uint8, width)}}
 	sum, err := boost(b.ctx, BoostParams{
 		Rounds: p.Trees, Patience: p.Trees, MaxLeaves: p.Leaves, MaxDepth: p.Depth, MaxBins: p.Bins,
-		LearningRatePPM: p.LearningRatePPM, L2Milli: 1000, MinHessianMilli: 1000, MinRows: p.MinLeaf,
+		LearningRatePPM: p.LearningRatePPM, L2Milli: p.L2Milli, MinHessianMilli: p.MinHessianMilli, MinRows: p.MinLeaf,
 		MaxStepMilli: 10_000, ColumnsPPM: 1_000_000,
 	}, p.Seed, "bench", s, none, b.model.targets, b.workers, nil, b.opt.rounds("boosting"))
 	if err != nil {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"os"
+	"slices"
+	"strconv"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/detmath"
 	"github.com/battle-hardened-ai/bhtrain/trainer"
@@ -69,6 +72,9 @@ var variants = []variant{
 func size(ctx context.Context, l *lab) error {
 	fmt.Printf("%8s %8s %14s %14s\n", "KiB", "rounds", "macro-F1, all", "records")
 	for _, kib := range []int{16, 32, 64, 96, 135, 200, 280} {
+		if !l.wanted(strconv.Itoa(kib)) {
+			continue
+		}
 		j, err := l.train(ctx, func(m *trainer.Matrix) {
 			classifierOnly(m)
 			m.Recipe.Classifier.Boosting.MaxBytes = kib << 10
@@ -82,22 +88,31 @@ func size(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// shipped writes the probabilities of the test rows.
+// shipped writes the scores of the test rows: the probabilities of the classes,
+// then reputation and anomaly.
 func shipped(ctx context.Context, l *lab) error {
-	j, err := l.train(ctx, classifierOnly)
+	j, err := l.train(ctx, nil)
 	if err != nil {
 		return err
 	}
 	var out []byte
 	var s model.Scores
-	rows := j.rows(j.in(trainer.Test))
-	for _, i := range rows {
+	rows := 0
+	for i := range j.m.Rows {
+		if j.m.Rows[i].Part != trainer.Test {
+			continue
+		}
 		j.set.Score(j.m.X[i*j.m.Dim:(i+1)*j.m.Dim], &s)
-		for _, p := range s.Probabilities {
+		for _, p := range append(slices.Clone(s.Probabilities), s.Reputation, s.Anomaly) {
 			out = binary.LittleEndian.AppendUint32(out, math.Float32bits(p))
 		}
+		rows++
 	}
-	fmt.Printf("%d rows, classes %v\n", len(rows), j.m.Classes)
+	total := 0
+	for _, f := range j.result.Files {
+		total += len(f.Data)
+	}
+	fmt.Printf("%d rows, classes %v; the files of the models hold %d bytes\n", rows, j.m.Classes, total)
 	return os.WriteFile(l.predictions, out, 0o644)
 }
 
@@ -123,47 +138,74 @@ func lighten(m *trainer.Matrix, by int32, names ...string) {
 	}
 }
 
-// reputation compares hyper-parameters of ip_reputation on validation rows.
+// reputation compares hyper-parameters of ip_reputation by cross-validation over
+// the addresses of training and validation: addresses are few, and some have
+// thousands of events, so one validation part says little.
 func reputation(ctx context.Context, l *lab) error {
-	fmt.Printf("%-26s %6s %6s %8s\n", "variant", "AUC", "ECE", "log loss")
+	const folds = 5
+	var fold []int // by record
+	for r, err := range l.snapshot.Records(ctx) {
+		if err != nil {
+			return err
+		}
+		h := fnv.New32a()
+		h.Write([]byte(r.Address))
+		fold = append(fold, int(h.Sum32()>>8)%folds)
+	}
+	fmt.Printf("%-34s %6s %8s %6s %8s\n", "variant", "rows", "log loss", "AUC", "ECE")
 	for _, v := range []struct {
 		name   string
 		change func(p *trainer.BoostParams)
 	}{
 		{"default", func(*trainer.BoostParams) {}},
-		{"balance 0", func(p *trainer.BoostParams) { p.BalancePPM = 0 }},
-		{"balance .5", func(p *trainer.BoostParams) { p.BalancePPM = 500_000 }},
+		{"all columns, 10 rows, balance .5", func(p *trainer.BoostParams) { p.ColumnsPPM, p.MinRows, p.BalancePPM = 1_000_000, 10, 500_000 }},
+		{"100 rows a leaf", func(p *trainer.BoostParams) { p.MinRows = 100 }},
+		{"half the rate", func(p *trainer.BoostParams) { p.LearningRatePPM /= 2 }},
 		{"8 leaves", func(p *trainer.BoostParams) { p.MaxLeaves = 8 }},
-		{"4 leaves", func(p *trainer.BoostParams) { p.MaxLeaves = 4 }},
-		{"50 rows a leaf", func(p *trainer.BoostParams) { p.MinRows = 50 }},
 		{"l2 20", func(p *trainer.BoostParams) { p.L2Milli = 20_000 }},
-		{"half of the columns", func(p *trainer.BoostParams) { p.ColumnsPPM = 500_000 }},
+		{"l2 .001, least hessian .001", func(p *trainer.BoostParams) { p.L2Milli, p.MinHessianMilli = 1, 1 }},
 	} {
 		if !l.wanted(v.name) {
 			continue
 		}
-		j, err := l.train(ctx, func(m *trainer.Matrix) {
-			m.Recipe.Anomaly.Trees, m.Recipe.Classifier = 1, trainer.Classifier{Forest: &trainer.ForestParams{Trees: 1, MaxDepth: 2, MaxLeaves: 2, MaxBins: 2, MinSplit: 100, MinRows: 50, MaxBytes: 135 << 10}}
-			v.change(&m.Recipe.Reputation)
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w", v.name, err)
-		}
 		var list []scored
 		var c calibration
 		loss := 0.0
-		for i := range j.m.Rows {
-			if r := &j.m.Rows[i]; r.Part == trainer.Validation && r.Bad >= 0 {
-				p := j.bad[i]
-				list = append(list, scored{p, r.Bad == 1})
-				c.add(max(p, 1-p), (p >= 0.5) == (r.Bad == 1))
-				if r.Bad == 0 {
-					p = 1 - p
+		for f := range folds {
+			j, err := l.train(ctx, func(m *trainer.Matrix) {
+				m.Recipe.Anomaly.Trees, m.Recipe.Classifier = 1, trainer.Classifier{Forest: &trainer.ForestParams{Trees: 1, MaxDepth: 2, MaxLeaves: 2, MaxBins: 2, MinSplit: 100, MinRows: 50, MaxBytes: 135 << 10}}
+				v.change(&m.Recipe.Reputation)
+				for i := range m.Rows {
+					r := &m.Rows[i]
+					switch {
+					case r.Bad < 0:
+					case r.Part == trainer.Test:
+						r.Bad = -1
+					case fold[r.Record] == f:
+						r.Part = trainer.Test
+					case fold[r.Record] == (f+1)%folds:
+						r.Part = trainer.Validation
+					default:
+						r.Part = trainer.Training
+					}
 				}
-				loss -= detmath.Log(max(p, 1e-7))
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", v.name, err)
+			}
+			for i := range j.m.Rows {
+				if r := &j.m.Rows[i]; r.Part == trainer.Test && r.Bad >= 0 {
+					p := j.bad[i]
+					list = append(list, scored{p, r.Bad == 1})
+					c.add(max(p, 1-p), (p >= 0.5) == (r.Bad == 1))
+					if r.Bad == 0 {
+						p = 1 - p
+					}
+					loss -= detmath.Log(max(p, 1e-7))
+				}
 			}
 		}
-		fmt.Printf("%-26s %6.4f %6.4f %8.4f\n", v.name, area(list), c.error(), loss/float64(len(list)))
+		fmt.Printf("%-34s %6d %8.4f %6.4f %8.4f\n", v.name, len(list), loss/float64(len(list)), area(list), c.error())
 	}
 	return nil
 }

@@ -5,11 +5,11 @@
 //	go run ./internal/evaluate --snapshot SNAPSHOT [--as-of TIME --window DAYS] choice|reputation|sources|exploitdb|unlike|size|shipped
 //
 // choice compares learners and hyper-parameters of the classifier on validation
-// rows, reputation those of ip_reputation. sources
+// rows, reputation those of ip_reputation by cross-validation over addresses. sources
 // trains without one source and tests on it. exploitdb takes the parts of
 // ExploitDB away one by one. unlike shows ordinary traffic of shapes that a
 // model has not seen. size trains the classifier under several bounds of its
-// size. shipped writes what the recipe's classifier says of the test rows, for
+// size. shipped writes what the recipe's models say of the test rows, for
 // internal/versus/quality.py. Everything is decided by the snapshot and the recipe.
 package main
 
@@ -37,7 +37,7 @@ func main() {
 	window := pflag.Int64("window", 0, "days of the recipe's window (default: the recipe's)")
 	ordinary := pflag.Int64("ordinary", -1, "ordinary_ppm of the recipe (default: the recipe's)")
 	derived := pflag.Int64("derived", -1, "derived_ppm of the recipe (default: the recipe's)")
-	predictions := pflag.String("predictions", "shipped.f32", "file that shipped writes, float32 little-endian by test row, then class")
+	predictions := pflag.String("predictions", "shipped.f32", "file that shipped writes, float32 little-endian by test row: classes, reputation, anomaly")
 	only := pflag.StringArray("only", nil, "variants of the study to run (default: all)")
 	pflag.Parse()
 	study := studies[pflag.Arg(0)]

@@ -1,20 +1,24 @@
 #!/usr/bin/python3
 """Sets the training engine beside scikit-learn, in quality, on real rows.
 
-    bhtrain matrix --snapshot SNAPSHOT --out MATRIX
+    bhtrain matrix SNAPSHOT --out MATRIX
     go run ./internal/evaluate --snapshot SNAPSHOT --predictions shipped.f32 shipped
     internal/versus/quality.py --matrix MATRIX --bhtrain BHTRAIN --shipped shipped.f32
 
-Both sides fit the same training rows of the exported matrix, unweighted, and are
-measured on the same test rows by the same code: macro-F1 over the classes that
-the test rows have, and the mean of the areas under the ROC curves of each class
-against all others. Derived rows of the matrix are left out. Printed are medians
-over the seeds. "records" are the test rows that are no title of an exploit.
+Both sides fit the same training rows of the exported matrix, unweighted, with the
+same parameters, and are measured on the same test rows by the same code: macro-F1
+over the classes that the test rows have, and the mean of the areas under the ROC
+curves of each class against all others. Derived rows of the matrix are left out.
+"records" are the test rows that are no title of an exploit.
 
-scikit-learn's forests and gradient boosting take hours on all rows: --rows and
---slow-rows bound the training rows, drawn once, the same for both sides.
---shipped has the probabilities that the shipped classifier, which is bounded in
-size, weighs rows and has seen all of them, gives to the test rows.
+Boosting draws nothing at random, so a seed draws the training rows too: each seed
+a share of each class, the same for both sides. Printed are medians over the seeds.
+scikit-learn takes hours on all rows of the threat classes: --rows and --slow-rows
+bound them, --slow-seeds the seeds of GradientBoosting; --full takes all rows, which
+leaves boosting with one draw. Reputations draw nine tenths of their rows.
+
+--shipped has what the shipped models, which are bounded in size, weigh rows and
+have seen all of them, say of the test rows.
 
 Needs Debian's python3-sklearn.
 """
@@ -28,7 +32,10 @@ import sys
 import tempfile
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve on a shared machine
+# Threads of HistGradientBoosting meet thousands of times a second, and on a shared
+# machine wait for each other: one is faster than two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 from sklearn.ensemble import (
@@ -68,15 +75,23 @@ class Matrix:
         self.klass = np.array([i[2] for i in info])
         self.bad = np.array([i[3] for i in info])
 
+    def at_test(self, rows):
+        """Where rows of the test part stand in it."""
+        return np.searchsorted(np.flatnonzero(self.part == "test"), rows)
+
     def columns(self, model):
         return self.x[:, np.array(self.features[model]) - self.first]
 
 
-def draw(rows, n, seed=1):
-    """n of the rows, the same at each call."""
+def draw(rows, labels, n, seed):
+    """About n of the rows, the same share of each class, at least two of it."""
     if n <= 0 or len(rows) <= n:
         return rows
-    return np.sort(np.random.RandomState(seed).choice(rows, n, replace=False))
+    random, kept = np.random.RandomState(seed), []
+    for c in np.unique(labels[rows]):
+        some = rows[labels[rows] == c]
+        kept.append(random.choice(some, min(len(some), max(2, round(n * len(some) / len(rows)))), replace=False))
+    return np.sort(np.concatenate(kept))
 
 
 def table(path, x, labels):
@@ -96,20 +111,15 @@ def measure(truth, probabilities, classes):
 
 
 class Contest:
-    """One learner on both sides."""
+    """Learners on both sides: x and y of all rows, pool to draw n training rows from."""
 
-    def __init__(self, options, folder, x, y, train, test, parts):
+    def __init__(self, options, folder, x, y, pool, n, test, parts):
         self.options, self.folder, self.parts = options, folder, parts
-        self.x, self.y, self.train, self.test = x, y, train, test
-        self.classes = sorted(set(y[train].tolist()))
+        self.x, self.y, self.pool, self.n = x, y, pool, n
+        self.classes = sorted(set(y[pool].tolist()))
         self.known = test[np.isin(y[test], self.classes)]
         self.csv = [os.path.join(folder, n) for n in ("train.csv", "test.csv")]
-        table(self.csv[0], x[train], y[train])
         table(self.csv[1], x[self.known], y[self.known])
-
-    def theirs(self, make, seed):
-        model = make(seed).fit(self.x[self.train], self.y[self.train])
-        return model.predict_proba(self.x[self.known])
 
     def ours(self, arguments, seed):
         scores = os.path.join(self.folder, "scores.f32")
@@ -126,14 +136,28 @@ class Contest:
             out += measure(self.y[self.known][inside], probabilities[inside], self.classes)
         return out
 
-    def run(self, name, arguments, make, their_seeds, our_seeds):
-        rows = []
-        for who, fit, seeds in (("ours", lambda s: self.ours(arguments, s), our_seeds), (name, lambda s: self.theirs(make, s), their_seeds)):
-            start = time.time()
-            got = [self.figures(fit(s)) for s in range(1, seeds + 1)]
-            rows.append([statistics.median(v) for v in zip(*got)])
-            line(f"{who}, {seeds} seed{'s' * (seeds > 1)}", rows[-1], f"{(time.time() - start) / seeds:.0f} s")
-        line("difference", [a - b for a, b in zip(*rows)], signed=True)
+    def run(self, name, arguments, make, seeds):
+        """Sides of one learner: arguments of ours, by name, and make(seed) theirs."""
+        got, took = {n: [] for n in [*arguments, name]}, dict.fromkeys([*arguments, name], 0)
+        for seed in range(1, seeds + 1):
+            train = draw(self.pool, self.y, self.n, seed)
+            table(self.csv[0], self.x[train], self.y[train])
+            for side in got:
+                start = time.time()
+                if side == name:
+                    p = make(seed).fit(self.x[train], self.y[train]).predict_proba(self.x[self.known])
+                else:
+                    p = self.ours(arguments[side], seed)
+                took[side] += time.time() - start
+                got[side].append(self.figures(p))
+        median = {side: [statistics.median(v) for v in zip(*f)] for side, f in got.items()}
+        for side, f in got.items():
+            line(side, median[side], f"{took[side] / seeds:.0f} s")
+            if seeds > 1:
+                line("  least", [min(v) for v in zip(*f)])
+                line("  most", [max(v) for v in zip(*f)])
+        for side in arguments:
+            line(f"{side} - {name}"[:44], [a - b for a, b in zip(median[side], median[name])], signed=True)
 
 
 def line(name, values, after="", signed=False):
@@ -145,88 +169,96 @@ def heading(text, parts):
 
 
 def forest(options):
-    return (["--algorithm", "forest", "--trees", "200", "--depth", "20", "--min-split", "5", "--min-leaf", "2"],
+    return ({"ours": ["--algorithm", "forest", "--trees", "200", "--depth", "20", "--min-split", "5", "--min-leaf", "2"]},
             lambda s: RandomForestClassifier(n_estimators=200, max_depth=20, min_samples_split=5, min_samples_leaf=2, random_state=s, n_jobs=options.threads))
 
 
+# scikit-learn's gradient boosting shrinks no leaf, and bounds no hessian (the
+# histograms: by a thousandth); bhtrain bench does both by default, as XGBoost does.
 BOOSTING = ["--algorithm", "boosting", "--trees", "150", "--learning-rate", "0.1", "--depth", "5"]
+FREE = [*BOOSTING, "--l2", "0.001", "--min-hessian", "0.001"]
 
 
-def gradient(seed):
-    return GradientBoostingClassifier(n_estimators=150, learning_rate=0.1, max_depth=5, random_state=seed)
+def gradient():
+    return ({"ours": [*FREE, "--min-leaf", "1"]},
+            lambda s: GradientBoostingClassifier(n_estimators=150, learning_rate=0.1, max_depth=5, random_state=s))
 
 
-def histogram(seed):
-    return HistGradientBoostingClassifier(max_iter=150, learning_rate=0.1, max_depth=5, max_leaf_nodes=None, early_stopping=False, random_state=seed)
+def histogram():
+    return ({"ours": [*FREE, "--min-leaf", "20"], "ours, defaults": BOOSTING},
+            lambda s: HistGradientBoostingClassifier(max_iter=150, learning_rate=0.1, max_depth=5, max_leaf_nodes=None, early_stopping=False, random_state=s))
 
 
-def classifier(m, options, folder):
+def classifier(m, options, folder, shipped):
     x, y = m.columns("classifier"), m.klass
     test = np.flatnonzero((m.part == "test") & (y >= 0))
     parts = [("all", test), ("records", test[m.source[test] != "exploitdb"])]
     pool = np.flatnonzero((m.part == "training") & (y >= 0))
-    fast = Contest(options, folder, x, y, draw(pool, options.rows), test, parts)
-    if wanted(options, "forest"):
-        heading(f"threat classes, {len(fast.train)} training rows, {len(test)} test rows: forest 200/20/5/2", parts)
-        arguments, make = forest(options)
-        fast.run("RandomForestClassifier", arguments, make, options.seeds, options.seeds)
-    if wanted(options, "histogram"):
-        heading(f"threat classes, {len(fast.train)} training rows: boosting 150/0.1/5", parts)
-        fast.run("HistGradientBoostingClassifier", BOOSTING, histogram, options.seeds, options.seeds)
-    if wanted(options, "gradient"):
-        slow = Contest(options, folder, x, y, draw(pool, options.slow_rows), test, parts)
-        heading(f"threat classes, {len(slow.train)} training rows: boosting 150/0.1/5", parts)
-        slow.run("GradientBoostingClassifier", BOOSTING, gradient, options.slow_seeds, options.seeds)
-    if options.shipped:
-        p = np.fromfile(options.shipped, "<f4").astype(float).reshape(len(test), -1)
+    for only, name, (arguments, make), rows, seeds in (
+        ("forest", "RandomForestClassifier", forest(options), options.rows, options.seeds),
+        ("histogram", "HistGradientBoostingClassifier", histogram(), options.rows, options.seeds),
+        ("gradient", "GradientBoostingClassifier", gradient(), options.slow_rows, options.slow_seeds),
+    ):
+        if wanted(options, only):
+            drawn = len(draw(pool, y, rows, 1))
+            heading(f"threat classes, {drawn} of {len(pool)} training rows, {len(test)} test rows, {seeds} seeds: {only}", parts)
+            Contest(options, folder, x, y, pool, rows, test, parts).run(name, arguments, make, seeds)
+    if shipped is not None:
+        p = shipped[:, :-2]
         heading("threat classes: the shipped classifier", parts)
-        classes = list(range(p.shape[1]))
-        line("shipped", [v for _, part in parts for v in measure(y[part], p[np.isin(test, part)], classes)])
+        line("shipped", [v for _, part in parts for v in measure(y[part], p[m.at_test(part)], list(range(p.shape[1])))])
 
 
-def reputation(m, options, folder):
-    if not wanted(options, "reputation"):
-        return
+def reputation(m, options, folder, shipped):
     x, y = m.columns("reputation"), m.bad
-    train, test = (np.flatnonzero((m.part == part) & (y >= 0)) for part in ("training", "test"))
+    pool, test = (np.flatnonzero((m.part == part) & (y >= 0)) for part in ("training", "test"))
     parts = [("all", test)]
-    c = Contest(options, folder, x, y, train, test, parts)
-    arguments, make = forest(options)
-    for name, arguments, make in (("RandomForestClassifier", arguments, make), ("HistGradientBoostingClassifier", BOOSTING, histogram),
-                                  ("GradientBoostingClassifier", BOOSTING, gradient)):
-        heading(f"reputation, {len(train)} training rows, {len(test)} test rows", parts)
-        c.run(name, arguments, make, options.seeds, options.seeds)
+    if wanted(options, "reputation"):
+        rows = 0 if options.full else len(pool) * 9 // 10
+        c = Contest(options, folder, x, y, pool, rows, test, parts)
+        for name, (arguments, make), seeds in (
+            ("RandomForestClassifier", forest(options), options.seeds),
+            ("HistGradientBoostingClassifier", histogram(), options.seeds),
+            ("GradientBoostingClassifier", gradient(), options.slow_seeds),
+        ):
+            heading(f"reputation, {rows or len(pool)} of {len(pool)} training rows, {len(test)} test rows, {seeds} seeds", parts)
+            c.run(name, arguments, make, seeds)
+    if shipped is not None:
+        p = shipped[m.at_test(test), -2]
+        heading("reputation: the shipped model", parts)
+        line("shipped", measure(y[test], np.stack([1 - p, p], axis=1), [0, 1]))
 
 
-def anomaly(m, options, folder):
-    if not wanted(options, "isolation"):
-        return
+def anomaly(m, options, folder, shipped):
     x = m.columns("anomaly")
     benign = m.klass == max(m.klass)  # the last class of the taxonomy that trains
     record = (m.source != "exploitdb") & (m.source != "ordinary") & (m.klass >= 0)
     train = np.flatnonzero(record & benign & (m.part == "training"))
     test = np.flatnonzero(record & (m.part == "test"))
-    label = np.where(benign, "benign", "attack")
-    paths = [os.path.join(folder, n) for n in ("train.csv", "test.csv")]
-    table(paths[0], x[train], label[train])
-    table(paths[1], x[test], label[test])
     print(f"anomalies, {len(train)} benign training rows, {len(test)} test rows: isolation forest 100/256\n  {'':<44} {'AUC':>10}")
-    both = []
-    for who in ("ours", "IsolationForest"):
-        got = []
-        for s in range(1, options.seeds + 1):
-            if who == "ours":
-                scores = os.path.join(folder, "scores.f32")
-                subprocess.run([options.bhtrain, "bench", "--csv", paths[0], "--test", paths[1], "--label", "label", "--task", "anomaly",
-                                "--normal", "benign", "--trees", "100", "--sample", "256", "--seed", str(s), "--predictions", scores, "--format", "json"],
-                               check=True, stdout=subprocess.DEVNULL)
-                p = np.fromfile(scores, "<f4")
-            else:
-                p = -IsolationForest(n_estimators=100, max_samples=256, random_state=s).fit(x[train]).score_samples(x[test])
-            got.append(roc_auc_score(~benign[test], p))
-        both.append(statistics.median(got))
-        line(f"{who}, {options.seeds} seeds", both[-1:])
-    line("difference", [both[0] - both[1]], signed=True)
+    if wanted(options, "isolation"):
+        label = np.where(benign, "benign", "attack")
+        paths = [os.path.join(folder, n) for n in ("train.csv", "test.csv")]
+        table(paths[0], x[train], label[train])
+        table(paths[1], x[test], label[test])
+        both = []
+        for who in ("ours", "IsolationForest"):
+            got = []
+            for s in range(1, options.seeds + 1):
+                if who == "ours":
+                    scores = os.path.join(folder, "scores.f32")
+                    subprocess.run([options.bhtrain, "bench", "--csv", paths[0], "--test", paths[1], "--label", "label", "--task", "anomaly",
+                                    "--normal", "benign", "--trees", "100", "--sample", "256", "--seed", str(s), "--predictions", scores, "--format", "json"],
+                                   check=True, stdout=subprocess.DEVNULL)
+                    p = np.fromfile(scores, "<f4")
+                else:
+                    p = -IsolationForest(n_estimators=100, max_samples=256, random_state=s).fit(x[train]).score_samples(x[test])
+                got.append(roc_auc_score(~benign[test], p))
+            both.append(statistics.median(got))
+            line(f"{who}, {options.seeds} seeds", both[-1:])
+        line("difference", [both[0] - both[1]], signed=True)
+    if shipped is not None:
+        line("shipped", [roc_auc_score(~benign[test], shipped[m.at_test(test), -1])])
 
 
 def wanted(options, name):
@@ -237,19 +269,25 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--matrix", required=True, help="directory that 'bhtrain matrix' wrote")
     p.add_argument("--bhtrain", required=True, help="the bhtrain program")
-    p.add_argument("--shipped", help="float32 probabilities of the shipped classifier for the test rows")
-    p.add_argument("--rows", type=int, default=10_000, help="training rows of the classifier, 0 for all (default: %(default)s)")
-    p.add_argument("--slow-rows", type=int, default=2_000, help="the same for GradientBoostingClassifier (default: %(default)s)")
-    p.add_argument("--seeds", type=int, default=5)
-    p.add_argument("--slow-seeds", type=int, default=1, help="seeds of GradientBoostingClassifier on threat classes (default: %(default)s)")
+    p.add_argument("--shipped", help="float32 scores of the shipped models for the test rows")
+    p.add_argument("--rows", type=int, default=2_000, help="training rows of the threat classes, 0 for all (default: %(default)s)")
+    p.add_argument("--slow-rows", type=int, default=1_000, help="the same for GradientBoostingClassifier (default: %(default)s)")
+    p.add_argument("--seeds", type=int, default=5, help="seeds, each with rows of its own (default: %(default)s)")
+    p.add_argument("--slow-seeds", type=int, default=1, help="seeds of GradientBoostingClassifier (default: %(default)s)")
+    p.add_argument("--full", action="store_true", help="all rows, and all seeds of all learners: hours")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--only", action="append", choices=["forest", "histogram", "gradient", "reputation", "isolation"])
     options = p.parse_args()
+    if options.full:
+        options.rows, options.slow_rows, options.slow_seeds = 0, 0, options.seeds
     m = Matrix(options.matrix)
+    shipped = None
+    if options.shipped:
+        shipped = np.fromfile(options.shipped, "<f4").astype(float).reshape(int((m.part == "test").sum()), -1)
     with tempfile.TemporaryDirectory() as folder:
-        anomaly(m, options, folder)
-        reputation(m, options, folder)
-        classifier(m, options, folder)
+        anomaly(m, options, folder, shipped)
+        reputation(m, options, folder, shipped)
+        classifier(m, options, folder, shipped)
 
 
 if __name__ == "__main__":

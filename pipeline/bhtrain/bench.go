@@ -63,6 +63,8 @@ scores = numpy.fromfile("scores.f32", "<f4")`,
 		fs.IntVar(&p.Leaves, "leaves", 0, "leaves of one tree (default: no bound)")
 		fs.IntVar(&p.Bins, "bins", 0, fmt.Sprintf("bins of one column, at most %d (default: %[1]d)", trainer.MaxBins))
 		rate := fs.String("learning-rate", "0.1", "learning rate of boosting")
+		l2 := fs.String("l2", "1", "added to the hessian of a leaf of boosting, in rows")
+		minHessian := fs.String("min-hessian", "1", "least hessian of a leaf of boosting, in rows")
 		fs.IntVar(&p.MinLeaf, "min-leaf", 0, "least rows of a leaf (default: forest 2, boosting 1)")
 		fs.IntVar(&p.MinSplit, "min-split", 0, "least rows of a node that a forest splits (default: 5)")
 		fs.IntVar(&p.Sample, "sample", 0, "rows drawn for a tree of an isolation forest (default: 256)")
@@ -91,15 +93,22 @@ scores = numpy.fromfile("scores.f32", "<f4")`,
 			if p.HoldoutPPM, err = parseShare(*holdout); err != nil {
 				return cli.Usagef("--holdout %q: %w", *holdout, err)
 			}
-			if fs.Changed("learning-rate") {
-				r, ok := new(big.Rat).SetString(*rate)
+			for _, f := range []struct {
+				name, text string
+				value      *int64
+				unit       int64 // parts of one
+			}{{"learning-rate", *rate, &p.LearningRatePPM, 1_000_000}, {"l2", *l2, &p.L2Milli, 1000}, {"min-hessian", *minHessian, &p.MinHessianMilli, 1000}} {
+				if !fs.Changed(f.name) {
+					continue
+				}
+				r, ok := new(big.Rat).SetString(f.text)
 				if ok {
-					r.Mul(r, big.NewRat(1_000_000, 1))
+					r.Mul(r, big.NewRat(f.unit, 1))
 				}
-				if !ok || !r.IsInt() || !r.Num().IsInt64() || r.Sign() <= 0 || strings.ContainsAny(*rate, "/pPxX_") {
-					return cli.Usagef("--learning-rate %q: want a number such as 0.1, in steps of a millionth", *rate)
+				if !ok || !r.IsInt() || !r.Num().IsInt64() || r.Sign() <= 0 || strings.ContainsAny(f.text, "/pPxX_") {
+					return cli.Usagef("--%s %q: want a number above 0 such as 0.1, in steps of 1/%d", f.name, f.text, f.unit)
 				}
-				p.LearningRatePPM = r.Num().Int64()
+				*f.value = r.Num().Int64()
 			}
 			read := func(path string, opt trainer.TableOptions) (*trainer.Table, error) {
 				in := io.NopCloser(c.Stdin)
