@@ -23,7 +23,8 @@ import (
 // revoker have a key each.
 type fleet struct {
 	*user
-	store    oras.Store // the directory "repo": what the agent syncs from
+	store    oras.Store // what the agent syncs from,
+	from     string     // as it names it: the directory "repo"
 	manifest map[int64]canon.Digest
 	channels *sign.Signer
 	revoker  *sign.Signer
@@ -36,7 +37,7 @@ func newFleet(t *testing.T) *fleet {
 		t.Skip("trains")
 	}
 	ctx := context.Background()
-	f := &fleet{user: newUser(t), manifest: map[int64]canon.Digest{}, epoch: 1}
+	f := &fleet{user: newUser(t), from: "repo", manifest: map[int64]canon.Digest{}, epoch: 1}
 	f.channels, f.revoker = f.newSigner("channels"), f.newSigner("revoker")
 	var err error
 	if f.store, err = oras.Open(ctx, oras.Ref{Layout: filepath.Join(f.dir, "repo")}, oras.Options{Write: true}); err != nil {
@@ -164,7 +165,7 @@ func (f *fleet) revoke(by *sign.Signer, n int64) jsontext.Value {
 }
 
 func (f *fleet) syncArgs() []string {
-	return []string{"sync", "--state", "state", "--policy", "policy.yaml", "--from", "repo"}
+	return []string{"sync", "--state", "state", "--policy", "policy.yaml", "--from", f.from}
 }
 
 // sync syncs, which has to work.
