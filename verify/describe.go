@@ -55,6 +55,11 @@ func (p Policy) Describe() []string {
 		trainers = append(trainers, t.String())
 	}
 	list(trainers, "Accepts any trainer that a publisher signs for.", "The provenance must name one of these trainers:")
+	if p.Recipe != nil {
+		say("%s", p.Recipe.describe())
+	} else {
+		say("Accepts any recipe that a publisher signs for.")
+	}
 	var sets []string
 	for _, d := range p.Datasets.Digests {
 		sets = append(sets, d.String())

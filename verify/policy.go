@@ -46,6 +46,7 @@ type Policy struct {
 	Builders         []string            // builder ids accepted in the provenance; nil accepts any
 	SourceRepository string              // of the trainer, as the provenance says; "" accepts any
 	Trainers         []Trainer           // trainers accepted in the provenance; nil accepts any
+	Recipe           *RecipePolicy       // nil accepts any recipe
 	Reproductions    *ReproductionPolicy // nil: no rebuild is demanded
 
 	MaxAge     time.Duration // of the provenance's trusted time; 0 for no bound
@@ -108,6 +109,7 @@ type policyText struct {
 	Builders          []string           `yaml:"builders"`
 	SourceRepository  *string            `yaml:"source_repository"`
 	Trainers          []trainerText      `yaml:"trainers"`
+	Recipe            *recipeText        `yaml:"recipe"`
 	Reproductions     *reproductionsText `yaml:"reproductions"`
 	MaxAge            *string            `yaml:"max_age"`
 	MinRelease        *int64             `yaml:"min_release"`
@@ -155,6 +157,11 @@ type trainerText struct {
 	Version string `yaml:"version"`
 	H1      string `yaml:"h1"`
 	Commit  string `yaml:"commit"`
+}
+
+type recipeText struct {
+	Algorithms []int64          `yaml:"algorithms"`
+	Max        map[string]int64 `yaml:"max"`
 }
 
 type reproductionsText struct {
@@ -353,6 +360,9 @@ func (t *policyText) policy(file reader) (p Policy, err error) {
 	for _, tr := range t.Trainers {
 		p.Trainers = append(p.Trainers, Trainer(tr))
 	}
+	if t.Recipe != nil {
+		p.Recipe = &RecipePolicy{t.Recipe.Algorithms, t.Recipe.Max}
+	}
 	if t.Reproductions != nil {
 		if p.Reproductions, err = t.Reproductions.policy(file); err != nil {
 			return fail("reproductions: %w", err)
@@ -532,6 +542,11 @@ func (p *Policy) check() error {
 			if err := checkURI(s); err != nil {
 				return fmt.Errorf("trainers: %w", err)
 			}
+		}
+	}
+	if p.Recipe != nil {
+		if err := p.Recipe.check(); err != nil {
+			return fmt.Errorf("recipe: %w", err)
 		}
 	}
 	switch {

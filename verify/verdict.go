@@ -45,6 +45,7 @@ const (
 	CheckSource      = "source"             // optional: the trainer's source is the policy's source_repository
 	CheckTrainer     = "trainer"            // optional: the trainer is one of the policy's
 	CheckAge         = "max-age"            // optional: not signed longer ago than the policy's max_age
+	CheckBounds      = "recipe.allowed"     // optional: the recipe's algorithm and numbers are within the policy's
 	CheckAllowed     = "dataset.allowed"    // optional: the dataset is one of the policy's
 	CheckDatasetBy   = "dataset.publisher"  // optional: a dataset statement is signed by a dataset publisher of the policy
 	CheckDatasetSaid = "dataset.statement"  // optional: it is a dataset/v1 about this dataset
@@ -67,7 +68,7 @@ var releaseChecks = []struct {
 	{CheckSignature, true}, {CheckTime, false}, {CheckLog, false}, {CheckCertificate, false}, {CheckSigner, true},
 	{CheckType, true}, {CheckSubject, true}, {CheckSaid, true}, {CheckNumber, true}, {CheckRecipe, true}, {CheckDataset, true},
 	{CheckBuilder, false}, {CheckSource, false}, {CheckTrainer, false}, {CheckAge, false},
-	{CheckAllowed, false}, {CheckDatasetBy, false}, {CheckDatasetSaid, false}, {CheckNotOlder, false},
+	{CheckBounds, false}, {CheckAllowed, false}, {CheckDatasetBy, false}, {CheckDatasetSaid, false}, {CheckNotOlder, false},
 	{CheckChannel, false}, {CheckFreshness, false}, {CheckCurrent, false}, {CheckLowest, false}, {CheckRevoked, false},
 	{CheckReproduced, false},
 }

@@ -374,6 +374,13 @@ func (v *Verifier) judgeRelease(r *Verdict, a *oras.Artifact) {
 		r.pass(CheckSize, fmt.Sprintf("%d bytes", n))
 	}
 	r.equal(CheckProduct, a.Release.Product, p.Product, "this is a release of another product")
+	if p.Recipe == nil {
+		r.skip(CheckBounds, "the policy bounds no recipe")
+	} else if observed, expected, reason := p.Recipe.judge(a.Release.Recipe); reason != "" {
+		r.fail(CheckBounds, observed, expected, reason)
+	} else {
+		r.pass(CheckBounds, "within the policy's bounds")
+	}
 	switch {
 	case p.Datasets.Digests == nil:
 		r.skip(CheckAllowed, "the policy names no dataset digests")

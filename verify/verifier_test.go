@@ -186,7 +186,7 @@ func TestReleaseOfATrustedPublisherPasses(t *testing.T) {
 		if v.Publisher != "A" || v.Number != 12 || v.Product != "shop" || v.Dataset != a.Release.Dataset || v.Release != a.Digest || v.Bundle != canon.Sum(b) || v.Bundles != 1 {
 			t.Errorf("verdict says %+v", v)
 		}
-		for _, name := range []string{CheckSize, CheckBuilder, CheckAllowed, CheckNotOlder, CheckFreshness, CheckReproduced} {
+		for _, name := range []string{CheckSize, CheckBuilder, CheckBounds, CheckAllowed, CheckNotOlder, CheckFreshness, CheckReproduced} {
 			if c := check(v, name); c.Status != Skip || c.Reason == "" {
 				t.Errorf("%s is %+v, want a skip with its reason", name, c)
 			}
