@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -32,7 +34,8 @@ func watchCommand() cli.Command {
 The one command of an auditor: looks for a new release, rebuilds it, signs what
 came out, pass or fail, publishes the statement as 'bhverify rebuild --attest'
 does, and remembers that in a small state file. With a policy that names a channel
-the release is the channel's current one, else that of REF's tag ("latest").
+the release is the channel's current one, and a channel that goes back behind what
+was seen before is refused; else it is that of REF's tag ("latest").
 What the policy does not allow is not built, and looked at again when the
 policy changes. What could not be done (network, a dataset not yet there) is
 tried again.
@@ -109,10 +112,12 @@ type watcher struct {
 	busy  string    // release that is being rebuilt
 }
 
-// watchState is the state file: what was done, the newest last.
+// watchState is the state file: what was done, the newest last, and what was
+// accepted from channels.
 type watchState struct {
-	Format   int       `json:"format"` // 1
-	Releases []watched `json:"releases"`
+	Format   int                      `json:"format"` // 1
+	Releases []watched                `json:"releases"`
+	Channels map[string]verify.Memory `json:"channels"` // by product and name, with "/" between them
 }
 
 // watched is a release that was looked at.
@@ -128,11 +133,11 @@ type watched struct {
 
 const (
 	maxWatched    = 1000    // releases that are remembered
-	maxWatchState = 1 << 20 // bytes
+	maxWatchState = 8 << 20 // bytes; a channel may have 1 MiB of revocations, and a state those of several
 )
 
 func readWatchState(path string) (watchState, error) {
-	s := watchState{Format: 1, Releases: []watched{}}
+	s := watchState{Format: 1, Releases: []watched{}, Channels: map[string]verify.Memory{}}
 	b, err := durable.ReadFile(durable.OS, path, maxWatchState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -205,7 +210,7 @@ func (w *watcher) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := w.current(ctx, store, opt)
+	d, err := w.current(ctx, store, &opt)
 	if err != nil {
 		return err
 	}
@@ -255,18 +260,37 @@ func (w *watcher) look(ctx context.Context) error {
 }
 
 // current is the release that the channel of the policy names, else that of the
-// reference.
-func (w *watcher) current(ctx context.Context, store oras.Store, opt rebuild.Options) (oras.Descriptor, error) {
-	if opt.Verifier.Policy().Channel == nil {
+// reference. What the channel says is remembered before anything is done about
+// it, so that nobody can lead w back.
+func (w *watcher) current(ctx context.Context, store oras.Store, opt *rebuild.Options) (oras.Descriptor, error) {
+	p := opt.Verifier.Policy()
+	if p.Channel == nil {
 		return store.Resolve(ctx, w.ref.Name())
 	}
-	c, err := opt.Verifier.Channel(ctx, store, opt.Now, verify.Memory{})
+	name := p.Product + "/" + p.Channel.Name
+	w.mu.Lock()
+	memory := w.state.Channels[name]
+	w.mu.Unlock()
+	c, err := opt.Verifier.Channel(ctx, store, opt.Now, memory)
 	if err != nil {
 		return oras.Descriptor{}, err
 	}
-	if !c.Accepted() || c.Manifest.IsZero() {
-		return oras.Descriptor{}, cli.Exit(cli.Refused, errors.New("the channel is not one that the policy trusts; 'bhverify release' says why"))
+	if !c.Accepted() {
+		err := errors.New("the channel is not one that the policy trusts")
+		for _, f := range c.Failures() {
+			err = fmt.Errorf("%w: %s: %s", err, f.Name, f.Reason)
+		}
+		return oras.Descriptor{}, cli.Exit(cli.Refused, err)
 	}
+	if !reflect.DeepEqual(memory, c.Memory) {
+		if err := w.keep(func(s *watchState) {
+			s.Channels = maps.Clone(s.Channels)
+			s.Channels[name] = c.Memory
+		}); err != nil {
+			return oras.Descriptor{}, err
+		}
+	}
+	opt.Channel = c
 	return store.Resolve(ctx, c.Manifest.String())
 }
 
@@ -290,19 +314,31 @@ func (w *watcher) setBusy(release string) {
 
 // remember puts what was done into the state file.
 func (w *watcher) remember(done watched) error {
+	return w.keep(func(s *watchState) {
+		s.Releases = slices.DeleteFunc(slices.Clone(s.Releases), func(o watched) bool { return o.Release == done.Release })
+		s.Releases = append(s.Releases, done)
+		s.Releases = s.Releases[max(0, len(s.Releases)-maxWatched):]
+	})
+}
+
+// keep changes the state, first in its file. change leaves alone what it is
+// given and sets members anew.
+func (w *watcher) keep(change func(*watchState)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	next := slices.DeleteFunc(slices.Clone(w.state.Releases), func(o watched) bool { return o.Release == done.Release })
-	next = append(next, done)
-	next = next[max(0, len(next)-maxWatched):]
-	b, err := canon.Marshal(watchState{1, next})
+	next := w.state
+	change(&next)
+	b, err := canon.Marshal(next)
 	if err != nil {
 		return err
+	}
+	if len(b) > maxWatchState {
+		return fmt.Errorf("the state would have %d bytes, limit %d: begin a new file", len(b), maxWatchState)
 	}
 	if err := durable.WriteFile(durable.OS, w.path, b, 0o644); err != nil {
 		return err
 	}
-	w.state.Releases = next
+	w.state = next
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 func newWatcher(t *testing.T) *watcher {
@@ -23,7 +24,7 @@ func newWatcher(t *testing.T) *watcher {
 		call: &cli.Call{Stderr: io.Discard, Log: slog.New(slog.DiscardHandler)},
 		ref:  oras.Ref{Layout: "dist"}, policy: filepath.Join(t.TempDir(), "none.yaml"), path: filepath.Join(t.TempDir(), "state.json"),
 		attest: &attestFlags{attest: &no, to: &none, out: &none, transcripts: &no},
-		state:  watchState{Format: 1, Releases: []watched{}},
+		state:  watchState{Format: 1, Releases: []watched{}, Channels: map[string]verify.Memory{}},
 	}
 }
 

@@ -33,6 +33,8 @@ type Options struct {
 	// release is only compared, and the Report says that trust was not judged.
 	Verifier *verify.Verifier
 	Now      time.Time // for the Verifier
+	// Channel is what the Verifier found of the policy's channel; nil has it read here.
+	Channel *verify.ChannelVerdict
 	// Open opens the places where the policy says that rebuilders keep statements; may be nil.
 	Open    func(context.Context, oras.Ref) (oras.Store, error)
 	Workers int    // 0 is one per CPU
@@ -155,7 +157,7 @@ func fetch(ctx context.Context, store oras.Store, r *Report, opt Options) (*oras
 	if opt.Verifier == nil {
 		return oras.Pull(ctx, store, r.Release)
 	}
-	verdict, release, err := opt.Verifier.Release(ctx, store, r.Release, opt.Now, verify.Options{Tolerate: tolerated, Open: opt.Open})
+	verdict, release, err := opt.Verifier.Release(ctx, store, r.Release, opt.Now, verify.Options{Tolerate: tolerated, Channel: opt.Channel, Open: opt.Open})
 	if err != nil {
 		return nil, err
 	}
