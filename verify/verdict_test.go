@@ -90,6 +90,7 @@ func TestDemandedCheckThatWasSkippedNeverPasses(t *testing.T) {
 			trusting(p)
 			p.MaxAge = time.Hour
 		},
+		CheckBounds:      func(p *Policy) { p.Recipe = &RecipePolicy{Algorithms: []int64{2}} },
 		CheckAllowed:     func(p *Policy) { p.Datasets.Digests = []canon.Digest{canon.Sum(nil)} },
 		CheckDatasetBy:   dataset,
 		CheckDatasetSaid: dataset,

@@ -308,6 +308,8 @@ func (v *Verifier) demands(name string) bool {
 		return p.Trainers != nil
 	case CheckAge:
 		return p.MaxAge > 0
+	case CheckBounds:
+		return p.Recipe != nil
 	case CheckAllowed:
 		return p.Datasets.Digests != nil
 	case CheckDatasetBy, CheckDatasetSaid:
