@@ -202,14 +202,17 @@ func ofMatrix(t *testing.T, dir string, m *trainer.Matrix) *facts {
 	f.columns = strings.Join(columns, ", ")
 	for _, at := range shown(len(m.Rows)) {
 		r := &m.Rows[at]
-		record, class := r.Record, ""
+		record, derived, class := r.Record, 0, ""
+		if r.Derived {
+			derived = 1
+		}
 		if r.Exploit != 0 {
 			record = -1
 		}
 		if r.Class >= 0 {
 			class = m.Classes[r.Class]
 		}
-		row := texts(r.Exploit, record, m.Sources[r.Source], r.Part, r.Weight, class, r.Class, r.Bad)
+		row := texts(r.Exploit, record, m.Sources[r.Source], derived, r.Part, r.Weight, class, r.Class, r.Bad)
 		for _, x := range m.X[at*m.Dim : (at+1)*m.Dim] {
 			row = append(row, strconv.FormatFloat(float64(x), 'f', -1, 64))
 		}

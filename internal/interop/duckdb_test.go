@@ -25,7 +25,7 @@ type tally struct {
 		Type string `json:"type"`
 	} `json:"columns"`
 	Described []string   `json:"described"`
-	Groups    [][]string `json:"groups"` // class, part, source, rows, sum of weights
+	Groups    [][]string `json:"groups"` // class, part, source, derived, rows, sum of weights
 	Sums      []string   `json:"sums"`   // by feature
 	Fractions []string   `json:"fractions"`
 }
@@ -55,18 +55,21 @@ func (got *tally) compare(m *trainer.Matrix) error {
 	for i, c := range got.Columns {
 		names = append(names, c.Name)
 		number := c.Type == "BIGINT" || c.Type == "DOUBLE"
-		if text := i == 2 || i == 3 || i == 5; text && c.Type != "VARCHAR" || !text && !number {
+		if text := i == 2 || i == 4 || i == 6; text && c.Type != "VARCHAR" || !text && !number {
 			return fmt.Errorf("column %s is of type %s", c.Name, c.Type)
 		}
 	}
-	if len(names) != 8+m.Dim || !slices.Equal(names, got.Described) {
+	if len(names) != 9+m.Dim || !slices.Equal(names, got.Described) {
 		return fmt.Errorf("columns %q, described as %q", names, got.Described)
 	}
-	type key struct{ class, part, source string }
+	type key struct{ class, part, source, derived string }
 	counts := map[key][2]int64{}
 	sums := make([]int64, m.Dim)
 	for i, r := range m.Rows {
-		k := key{"", r.Part.String(), m.Sources[r.Source]}
+		k := key{"", r.Part.String(), m.Sources[r.Source], "0"}
+		if r.Derived {
+			k.derived = "1"
+		}
 		if r.Class >= 0 {
 			k.class = m.Classes[r.Class]
 		}
@@ -84,7 +87,7 @@ func (got *tally) compare(m *trainer.Matrix) error {
 	}
 	var groups [][]string
 	for k, n := range counts {
-		groups = append(groups, []string{k.class, k.part, k.source, fmt.Sprint(n[0]), fmt.Sprint(n[1])})
+		groups = append(groups, []string{k.class, k.part, k.source, k.derived, fmt.Sprint(n[0]), fmt.Sprint(n[1])})
 	}
 	slices.SortFunc(groups, slices.Compare)
 	if !reflect.DeepEqual(got.Groups, groups) {
@@ -92,7 +95,7 @@ func (got *tally) compare(m *trainer.Matrix) error {
 	}
 	for c, sum := range sums {
 		if got.Sums[c] != fmt.Sprint(sum) || got.Fractions[c] != "0" {
-			return fmt.Errorf("sum over %s is %s with %s fractions, want %d", names[8+c], got.Sums[c], got.Fractions[c], sum)
+			return fmt.Errorf("sum over %s is %s with %s fractions, want %d", names[9+c], got.Sums[c], got.Fractions[c], sum)
 		}
 	}
 	return nil
