@@ -109,7 +109,7 @@ func TestTenSignersAtOnceLoseNoStatement(t *testing.T) {
 	const signers = 10
 	for name, h := range map[string]http.Handler{"fallback tag": newRegistry(false), "referrers API": newRegistry(true)} {
 		opt := testOptions
-		opt.pause = 100 * time.Millisecond
+		opt.pause = 400 * time.Millisecond // longer than any writer is held up on a busy machine
 		// Some writes take their time, so that they overwrite what others had
 		// read back already.
 		var writes atomic.Int32
