@@ -24,6 +24,7 @@ type attestFlags struct {
 	transcripts *bool
 	signing     sign.Options
 	signer      *sign.Signer
+	policy      verify.Policy
 }
 
 func newAttestFlags(fs *pflag.FlagSet) *attestFlags {
@@ -61,6 +62,7 @@ func (f *attestFlags) prepare(ctx context.Context, opt *rebuild.Options) error {
 	if !*f.attest {
 		return nil
 	}
+	f.policy = opt.Verifier.Policy()
 	o := f.signing
 	o.Getenv, o.Now = os.Getenv, time.Now()
 	if err := o.Check(); err != nil {
@@ -120,6 +122,34 @@ func (f *attestFlags) finish(ctx context.Context, c *cli.Call, ref oras.Ref, d o
 	for _, w := range where {
 		fmt.Fprintf(c.Stderr, "attested %s in %s\n", result, w)
 	}
+	return f.warn(c, bundle)
+}
+
+// warn says what the statement is worth less for than its signer may think.
+func (f *attestFlags) warn(c *cli.Call, bundle []byte) error {
+	if f.policy.Trainers == nil {
+		c.Log.Warn("the policy names no trainers, so the release may name any; add trainers with their h1 sums")
+	}
+	if f.policy.Reproductions == nil {
+		return nil
+	}
+	who, err := f.signer.Identity("this signer", bundle)
+	if err != nil {
+		return err
+	}
+	for _, r := range f.policy.Reproductions.Rebuilders {
+		for _, id := range r.Identities {
+			// Of certificates only the exact ones can be told from here.
+			if id.Certificate != nil && (who.Certificate == nil || id.Certificate.SANRegexp == "" &&
+				(id.Certificate.SAN != who.Certificate.SAN || id.Certificate.Issuer != who.Certificate.Issuer)) {
+				continue
+			}
+			if id.Certificate != nil || id.Key.Equal(who.Key) && who.Certificate == nil {
+				return nil
+			}
+		}
+	}
+	c.Log.Warn("no rebuilder of the policy: policies like it do not count this statement", "signer", who.String())
 	return nil
 }
 

@@ -215,7 +215,8 @@ func (w *watcher) look(ctx context.Context) error {
 		return err
 	}
 	policy := opt.Verifier.Policy().Digest
-	if have := w.find(d.Digest); have != nil && (have.Result != "REFUSED" || have.Policy == policy) {
+	// What was refused is judged again: its statements may have come since.
+	if have := w.find(d.Digest); have != nil && have.Result != "REFUSED" {
 		w.call.Log.Debug("nothing new", "release", d.Digest.String(), "result", have.Result)
 		return nil
 	}
