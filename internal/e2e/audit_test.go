@@ -19,6 +19,7 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/internal/testkit"
 	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/trainer"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
@@ -104,8 +105,8 @@ var official struct {
 	builds map[string]string // directory by architecture
 }
 
-// officialBuild returns the directory of the official builds of bhtrain and
-// bhverify for an architecture, and their name.
+// officialBuild returns the directory of the official builds for an architecture,
+// bhverify and on this machine's bhtrain, and their name.
 func officialBuild(t testing.TB, arch string) (string, verify.Trainer) {
 	t.Helper()
 	built(t)
@@ -119,7 +120,11 @@ func officialBuild(t testing.TB, arch string) (string, verify.Trainer) {
 	dir := official.builds[arch]
 	if dir == "" {
 		dir = filepath.Join(bin, "official-"+arch)
-		official.source.build(dir, arch, "./pipeline/bhtrain", "./verify/bhverify")
+		commands := []string{"./verify/bhverify"}
+		if arch == runtime.GOARCH {
+			commands = append(commands, "./pipeline/bhtrain")
+		}
+		official.source.build(dir, arch, commands...)
 		official.builds[arch] = dir
 	}
 	return dir, official.source.name
@@ -141,10 +146,10 @@ func newAudited(t *testing.T, auditors ...string) *audited {
 	if testing.Short() {
 		t.Skip("builds and trains")
 	}
-	bin, trainer := officialBuild(t, runtime.GOARCH)
+	bin, name := officialBuild(t, runtime.GOARCH)
 	a := &audited{
 		fleet: &fleet{user: newUser(t), from: "oci-layout:repo", manifest: map[int64]canon.Digest{}, epoch: 1},
-		bin:   bin, trainer: trainer, auditors: map[string]*sign.Signer{},
+		bin:   bin, trainer: name, auditors: map[string]*sign.Signer{},
 	}
 	if dir := os.Getenv("BH_STACK"); dir != "" {
 		a.from = fmt.Sprintf("%s/audits/%s-%d", newStack(t).Registry, strings.ToLower(t.Name()), time.Now().UnixNano())
@@ -416,7 +421,7 @@ func TestAttackRow12EverythingStolen(t *testing.T) {
 		was := a.env
 		a.env = []string{path, "TMPDIR=" + temp}
 		defer func() { a.env = was }()
-		for _, more := range [][]string{{}, {"--keep", "kept"}, {"--check-transcripts"}} {
+		for _, more := range [][]string{{}, {"--keep", "kept"}, {"--check-transcripts"}, {"--bootstrap"}, {"--bootstrap", "--source", testkit.Root(t)}} {
 			a.says(fmt.Sprint("rebuild --attest ", more), a.attest("ann", n, more...), 3, "✗ "+check)
 		}
 		a.says("watch", a.watch("ann"), 3, check)
@@ -570,4 +575,82 @@ func TestThreeAuditorsOnThreeProcessors(t *testing.T) {
 	on("cleo", "s390x", "qemu-s390x-static")
 	a.says("auditors", a.run(nil, "bhverify", "auditors", a.from, "--policy", "policy.yaml"), 0,
 		"linux/amd64", "linux/arm64", "linux/s390x", "3 of 3, needs 2")
+}
+
+// A release of another algorithm is rebuilt by the version that made it, if the
+// policy allows that with its sum; otherwise no toolchain is started.
+func TestBootstrapBuildsOnlyWhatThePolicyAllows(t *testing.T) {
+	a := newAudited(t, "ann")
+	now := fmt.Sprintf("const Algorithm = %d", trainer.Algorithm)
+	other := newSource(t, filepath.Join(t.TempDir(), "source"), "v0.8.0", map[string][2]string{
+		"trainer/recipe.go": {now, fmt.Sprintf("const Algorithm = %d", trainer.Algorithm+1)},
+	})
+	this := a.bin
+	a.bin = filepath.Join(t.TempDir(), "other")
+	other.build(a.bin, runtime.GOARCH, "./pipeline/bhtrain")
+	a.honest(1) // by the other version
+	a.bin = this
+
+	a.trainer = other.name
+	a.demand("min: 1", "ann")
+	rebuild := func(more ...string) result {
+		return a.run(nil, a.own("bhverify"), append([]string{"rebuild", a.from, "--policy", "policy.yaml"}, more...)...)
+	}
+	a.says("this version", rebuild(), 1, "v0.8.0", "--bootstrap")
+	a.says("no policy", a.run(nil, a.own("bhverify"), "rebuild", a.from, "--bootstrap"), 2, "needs --policy")
+	a.says("no bootstrap", rebuild("--source", other.dir), 2, "needs --bootstrap")
+
+	path, mark := a.trap()
+	trapped := func(what, text string, more ...string) {
+		t.Helper()
+		a.env = []string{path}
+		defer func() { a.env = nil }()
+		a.says(what, rebuild(append([]string{"--bootstrap"}, more...)...), 3, text)
+		if _, err := os.Stat(mark); err == nil {
+			t.Fatalf("%s: a program was started", what)
+		}
+	}
+	// Source that is not what the sum names, by one byte.
+	changed := filepath.Join(t.TempDir(), "changed")
+	if err := os.CopyFS(changed, os.DirFS(other.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(changed, "README.md"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	trapped("source with another sum", "and the policy allows "+other.name.H1, "--source", changed)
+	// Other sums, and versions without one.
+	for _, allowed := range []verify.Trainer{{Version: "v0.8.0", H1: "h1:" + strings.Repeat("A", 43) + "="}, {Version: "v0.9.0", H1: other.name.H1}} {
+		a.trainer = allowed
+		a.demand("min: 1", "ann")
+		trapped("a trainer that is not allowed", "✗ trainer", "--source", other.dir)
+	}
+	a.trainer = other.name
+	a.demand("min: 1", "ann")
+	policy, err := os.ReadFile(filepath.Join(a.dir, "policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.write("policy.yaml", []byte(strings.Replace(string(policy), fmt.Sprintf(", h1: %q", other.name.H1), "", 1)))
+	trapped("a version without a sum", "allows that with its h1", "--source", other.dir)
+	a.write("policy.yaml", policy)
+
+	// What Go has downloaded and compiled is not in the home that commands have here.
+	for _, name := range []string{"GOCACHE", "GOMODCACHE"} {
+		dir, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.env = append(a.env, name+"="+strings.TrimSpace(string(dir)))
+	}
+	r := a.attest("ann", 1, "--bootstrap", "--source", other.dir, "--format", "json")
+	a.says("bootstrap", r, 0, "built from its source", "attested PASS")
+	var report struct {
+		Reproduced bool
+		Program    struct{ Trainer verify.Trainer }
+	}
+	if err := json.Unmarshal([]byte(r.out), &report); err != nil || !report.Reproduced || report.Program.Trainer != other.name {
+		t.Errorf("%v, %+v", err, report)
+	}
+	a.says("auditors", a.run(nil, "bhverify", "auditors", a.from, "--policy", "policy.yaml"), 0, "v0.8.0", "1 of 1, needs 1")
 }

@@ -42,12 +42,19 @@ ran, so a build that does not know its own sum cannot attest. --check-transcript
 holds the statements of the policy's other rebuilders against this rebuild: who
 copied an answer is named.
 
+A release is rebuilt by the version that made it. Where that is not this one,
+--bootstrap builds it with the Go toolchain, if the policy's trainers allow it with its h1
+sum, from the module proxy or --source, and has it do what is asked for here.
+Source with another sum, or a version that the policy does not allow, is
+refused before anything is built.
+
 Exit codes: 0 the same bytes came out, 4 other bytes did, 3 refused by the
 policy or damaged, 1 it could not be done.`,
 		Example: `
 bhverify rebuild dist
 bhverify rebuild registry.example.org/models/web@sha256:… --policy policy.yaml --format json
 bhverify rebuild dist --inputs exploitdb=files_exploits.csv --inputs access=access.log,class=benign --html report.html
+bhverify rebuild registry.example.org/models/web --policy policy.yaml --bootstrap
 bhverify rebuild registry.example.org/models/web --policy policy.yaml --attest --key auditor.key --attest-to registry.example.net/audits/web`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
 			policy := fs.String("policy", "", "`FILE`: a policy that the release must meet first (default: trust is not judged)")
@@ -56,6 +63,7 @@ bhverify rebuild registry.example.org/models/web --policy policy.yaml --attest -
 			keepDir := fs.String("keep", "", "`DIR`: keep the dataset and the rebuilt release in this new directory")
 			html := fs.String("html", "", "`FILE`: a new file for the report as one HTML page")
 			attest := newAttestFlags(fs)
+			boot := newBootstrap(fs)
 			workers := fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)")
 			temp := fs.String("temp", "", "`DIR`: for temporary files (default: the system's)")
 			plain := fs.Bool("plain-http", false, "talk to the registry without TLS (on the loopback interface this needs no flag)")
@@ -91,8 +99,13 @@ bhverify rebuild registry.example.org/models/web --policy policy.yaml --attest -
 				opt.Open = func(ctx context.Context, place oras.Ref) (oras.Store, error) {
 					return oras.Open(ctx, place, storeOptions)
 				}
-				if err := attest.prepare(ctx, &opt); err != nil {
+				if err := boot.check(&opt); err != nil {
 					return err
+				}
+				if !*boot.on {
+					if err := attest.prepare(ctx, &opt); err != nil {
+						return err
+					}
 				}
 				store, err := oras.Open(ctx, ref, storeOptions)
 				if err != nil {
@@ -102,21 +115,21 @@ bhverify rebuild registry.example.org/models/web --policy policy.yaml --attest -
 				if err != nil {
 					return err
 				}
+				if *boot.on {
+					if done, err := boot.run(ctx, c, fs, store, ref, d, opt); done || err != nil {
+						return err
+					}
+					if err := attest.prepare(ctx, &opt); err != nil {
+						return err
+					}
+				}
 				progress, end := c.Progress()
 				opt.Progress = progress
 				started := time.Now()
 				r, err := rebuild.Reproduce(ctx, store, d.Digest, opt)
 				end()
 				if errors.Is(err, rebuild.ErrRefused) && r.Verdict != nil {
-					if c.JSON() {
-						err = c.WriteJSON(r)
-					} else {
-						err = r.Verdict.WriteText(c.Stdout, c.Color(c.Stdout))
-					}
-					if err == nil {
-						err = cli.Exit(cli.Refused, nil)
-					}
-					return err
+					return writeRefusal(c, r)
 				}
 				if err != nil {
 					return err

@@ -208,7 +208,7 @@ func otherProgram(r *Report) string {
 	if r.Publisher == nil || r.Publisher.Trainer == (verify.Trainer{}) {
 		return ": rebuild with the version of bhverify that the release was made with"
 	}
-	return fmt.Sprintf(": rebuild with the version that its provenance names: %s", verify.Printable(r.Publisher.Trainer.String()))
+	return fmt.Sprintf(": rebuild with the version that its provenance names: %s; 'bhverify rebuild --bootstrap' builds it, if the policy allows it", verify.Printable(r.Publisher.Trainer.String()))
 }
 
 // gather returns the dataset that the release names: from the store, or made
