@@ -59,6 +59,10 @@ func allowed(p verify.Policy, program verify.Trainer) (verify.Trainer, error) {
 	if i < 0 || program.Version == "" {
 		return verify.Trainer{}, fmt.Errorf("%w: --bootstrap: the release was made with trainer %s, and no entry of trainers in the policy allows that with its h1; nothing was built", rebuild.ErrRefused, verify.Printable(program.String()))
 	}
+	// The version is the release's own word and becomes part of a command line.
+	if err := module.Check(modulePath, program.Version); err != nil {
+		return verify.Trainer{}, fmt.Errorf("%w: --bootstrap: the release was made with trainer %s: %s; nothing was built", rebuild.ErrRefused, verify.Printable(program.String()), verify.Printable(err.Error()))
+	}
 	return verify.Trainer{Version: program.Version, H1: program.H1, Commit: p.Trainers[i].Commit}, nil
 }
 
