@@ -209,9 +209,9 @@ reproductions:
 
 // honest trains release n, has its dataset signed by the dataset publisher, and
 // publishes it as current.
-func (a *audited) honest(n int64) canon.Digest {
+func (a *audited) honest(n int64, inputs ...string) canon.Digest {
 	a.t.Helper()
-	d := a.make(n, a.data)
+	d := a.make(n, a.data, inputs...)
 	a.publish(n)
 	return d
 }
@@ -532,7 +532,8 @@ func TestAttackRow14CopiedAnswer(t *testing.T) {
 }
 
 // Three auditors on three kinds of processor rebuild and sign, and an agent that
-// demands two of them counts operators.
+// demands two of them counts operators. With BH_E2E=real the release is of the
+// real data, which takes emulators some minutes each.
 func TestThreeAuditorsOnThreeProcessors(t *testing.T) {
 	long(t)
 	a := newAudited(t, "ann", "bob", "cleo")
@@ -541,7 +542,11 @@ func TestThreeAuditorsOnThreeProcessors(t *testing.T) {
 		a.says("sync", a.run(nil, "bhagent", a.syncArgs()...), code, texts...)
 	}
 	a.demand("min: 2", "ann", "bob", "cleo")
-	a.honest(1)
+	var inputs []string
+	if os.Getenv("BH_E2E") == "real" {
+		inputs = realArgs(t)
+	}
+	a.honest(1, inputs...)
 	on := func(who, arch, emulator string) {
 		t.Helper()
 		bin, _ := officialBuild(t, arch)
