@@ -36,6 +36,11 @@ func (r Ref) String() string {
 	s := "oci://" + r.Repository
 	if r.Layout != "" {
 		s = "oci-layout:" + r.Layout
+		// A closing slash keeps a : or @ of the directory's own name from being
+		// read as the beginning of a tag or digest.
+		if strings.ContainsAny(filepath.Base(r.Layout), ":@") {
+			s += "/"
+		}
 	}
 	switch {
 	case !r.Digest.IsZero():
@@ -63,6 +68,9 @@ func isTag(s string) bool {
 	return 1 <= len(s) && len(s) <= 128
 }
 
+// maxRef bounds a reference in bytes, as Linux bounds a path.
+const maxRef = 4096
+
 // ParseRef reads a reference:
 //
 //	DIR                                      a directory, existing or to be made
@@ -77,8 +85,13 @@ func ParseRef(s string) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	// A path can be printable and its shortest form not: "/ /" is "/ ".
-	if text := r.String(); text != printable(text, 8192) {
+	// A path can be printable and its shortest form not ("/ /" is "/ "), and a
+	// prefix can make it too long.
+	text := r.String()
+	if len(text) > maxRef {
+		return Ref{}, fmt.Errorf("reference %q has more than %d bytes", printable(text, 80), maxRef)
+	}
+	if text != printable(text, maxRef) {
 		return Ref{}, fmt.Errorf("reference %q: the path ends in a space: write it in another way", printable(s, 80))
 	}
 	return r, nil
@@ -88,8 +101,8 @@ func parseRef(s string) (Ref, error) {
 	switch {
 	case s == "":
 		return Ref{}, fmt.Errorf("reference is empty: want a directory, oci-layout:DIR or HOST/NAME")
-	case s != printable(s, 4096):
-		return Ref{}, fmt.Errorf("reference %q has control characters, double spaces or more than 4096 bytes", printable(s, 80))
+	case s != printable(s, maxRef):
+		return Ref{}, fmt.Errorf("reference %q has control characters, double spaces or more than %d bytes", printable(s, 80), maxRef)
 	}
 	if rest, ok := strings.CutPrefix(s, "oci://"); ok {
 		return parseRepository(s, rest)

@@ -33,6 +33,9 @@ func TestParseRef(t *testing.T) {
 		"oci-layout:dist" + at:            {Layout: "dist", Digest: d},
 		"oci-layout:a/b:v1" + at:          {Layout: "a/b", Tag: "v1", Digest: d},
 		"oci-layout:a:1/b":                {Layout: "a:1/b"},
+		"oci-layout:a:1/":                 {Layout: "a:1"},
+		"oci-layout:a:1/:v1":              {Layout: "a:1", Tag: "v1"},
+		"oci-layout:a@1/" + at:            {Layout: "a@1", Digest: d},
 		"oci://reg.example.org/models":    {Repository: "reg.example.org/models"},
 		"oci://host:443/models/web":       {Repository: "host:443/models/web"},
 		"reg.example.org/models/web":      {Repository: "reg.example.org/models/web"},
@@ -79,6 +82,7 @@ func TestParseRefSaysHowToWriteIt(t *testing.T) {
 		"reg.example.org/web@sha512:00":    "64 lower-case hex digits",
 		"reg.example.org/web\n:1":          "control characters",
 		"reg.example.org/web:" + long(129): "not a tag",
+		long(4090):                         "more than 4096 bytes",
 	} {
 		if r, err := ParseRef(in); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: got %+v, %v, want an error on one line with %q", in, r, err, want)
