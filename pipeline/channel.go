@@ -36,6 +36,11 @@ type ChannelPlan struct {
 	First       bool          // there is no channel before that could be verified
 	Revocations [][]byte      // bundles of revocations to add
 
+	// Memory is the file in which what was published last is kept, so that a store
+	// which shows an older channel, or none, is found out: see MemoryFile. With "" a
+	// replayed channel is gone on from, and what was revoked after it is lost.
+	Memory string
+
 	// Policy says who may have signed the channel before, and what the release
 	// must be; agents judge by such a policy. With nil, the signer's own key or
 	// identity must have signed the channel, and the release is not judged.
@@ -66,10 +71,12 @@ type ChannelReport struct {
 // The channel before is verified, and its sequence, lowest release and
 // revocations are carried on: nothing goes back within an epoch. One that is missing or
 // cannot be verified is ErrChannel unless plan.First, or a plan.Epoch that is
-// higher than the one that it claims. So is a release that is revoked, that has a
-// lower number than before, or that the policy refuses. What was made is judged
-// before it is published; if that fails it is ErrOwnResult. Publishers at once
-// follow one another.
+// higher than the one that it claims. One that is behind what plan.Memory has is
+// ErrChannel unless the epoch is higher than both; then what is remembered is
+// carried on; a memory that cannot be read or written is ErrMemory. A release that
+// is revoked, has a lower number than before, or is refused by the policy is
+// ErrChannel as well. What was made is judged before it is published; if that
+// fails it is ErrOwnResult. Publishers at once follow one another.
 func PublishChannel(ctx context.Context, store oras.Store, release canon.Digest, plan ChannelPlan) (*ChannelReport, error) {
 	if err := verify.CheckChannelName(plan.Name); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrChannel, err)
@@ -127,11 +134,16 @@ func (p ChannelPlan) publish(ctx context.Context, store oras.Store, release cano
 		if err := p.verifyBefore(before.pending, now, known, bundle); err != nil {
 			return nil, err
 		}
-		if known.said == nil || p.First {
+		kept, err := p.remembered()
+		if err != nil {
+			return nil, err
+		}
+		known.hold(kept)
+		if known.said == nil || known.lost != "" || p.First {
 			if err := p.mayFollow(known); err != nil {
 				return nil, err
 			}
-			if known.said == nil && before.said != nil { // a higher epoch: nothing of it is carried on
+			if (known.said == nil || known.lost != "" && before.lost == "") && before.said != nil { // a higher epoch: nothing of it is carried on
 				return nil, fmt.Errorf("%w: %s; say --first with the higher epoch, so that nothing of it is carried on", ErrChannel, known.why)
 			}
 		}
@@ -155,6 +167,9 @@ func (p ChannelPlan) publish(ctx context.Context, store oras.Store, release cano
 	if errors.Is(err, oras.ErrExists) && p.succeeded(ctx, store, next, now, bundle) {
 		err = nil
 	}
+	if err == nil {
+		err = p.remember(bundle)
+	}
 	return r, err
 }
 
@@ -169,16 +184,7 @@ func (p ChannelPlan) succeeded(ctx context.Context, store oras.Store, c verify.C
 	if err := p.verifyBefore(bundle, now, &later, own); err != nil || later.said == nil {
 		return false
 	}
-	said := map[canon.Digest]bool{}
-	for _, b := range later.said.Revocations {
-		said[canon.Sum(b)] = true
-	}
-	for _, b := range c.Revocations {
-		if !said[canon.Sum(b)] {
-			return false
-		}
-	}
-	return later.said.Epoch == c.Epoch && later.said.Sequence > c.Sequence && later.said.Release >= c.Release && later.said.Lowest >= c.Lowest
+	return later.said.Epoch == c.Epoch && later.said.Sequence > c.Sequence && goesBack(later.said, &c) == ""
 }
 
 // earlier is what stood at the channel's tag.
@@ -191,10 +197,17 @@ type earlier struct {
 	// signer signs as is known only from a certificate.
 	pending []byte
 	why     string // what was found, in words
+	// lost says why said is what was remembered, and not what stands there; "" if
+	// it stands there.
+	lost string
 }
 
 // before reads and verifies the channel that stands in the store.
 func (p ChannelPlan) before(ctx context.Context, store oras.Store, now time.Time) (*earlier, error) {
+	kept, err := p.remembered()
+	if err != nil {
+		return nil, err
+	}
 	bundle, d, err := oras.GetChannel(ctx, store, p.Name)
 	e := &earlier{digest: d.Digest}
 	switch {
@@ -209,12 +222,37 @@ func (p ChannelPlan) before(ctx context.Context, store oras.Store, now time.Time
 			return nil, err
 		}
 	}
+	e.hold(kept)
 	return e, nil
+}
+
+// hold holds what was found against what is remembered, if anything is.
+func (e *earlier) hold(kept *verify.Channel) {
+	if kept == nil {
+		return
+	}
+	switch {
+	case e.said == nil:
+		e.lost = e.why
+	default:
+		if back := goesBack(e.said, kept); back != "" {
+			e.lost = "the store shows " + back
+		}
+	}
+	if e.lost != "" {
+		e.said, e.memory, e.claims = kept, verify.Memory{}, max(e.claims, kept.Epoch)
+		e.why = fmt.Sprintf("%s; what is remembered is carried on: epoch %d, sequence %d", e.lost, kept.Epoch, kept.Sequence)
+	}
 }
 
 // mayFollow says why no channel may follow on what was found.
 func (p ChannelPlan) mayFollow(e *earlier) error {
 	switch {
+	case e.lost != "" && p.Epoch <= e.claims:
+		return fmt.Errorf("%w: this is behind what was published here, epoch %d, sequence %d of %s: %s; have the registry show that one again, since to go on from another would forget what was revoked; if it is lost for good, raise --epoch above %d here and in the policies, and what is remembered is carried on; if this place was emptied on purpose and no agent uses it, remove %s",
+			ErrChannel, e.said.Epoch, e.said.Sequence, e.said.Issued, e.lost, e.claims, p.Memory)
+	case e.lost != "":
+		return nil
 	case e.said != nil && p.First:
 		return fmt.Errorf("%w: there is one before, and it verifies (%s): leave --first out, so that its revocations are kept", ErrChannel, e.why)
 	case e.said == nil && !p.First && p.Epoch <= max(e.claims, 1):

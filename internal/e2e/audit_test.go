@@ -367,7 +367,7 @@ func (a *audited) trap() (path, mark string) {
 
 // Row 12: publisher's key, registry and channel signer's key are an attacker's.
 // That of the dataset's publisher is another, and so are the auditor's.
-func TestAttackRow12EverythingStolen(t *testing.T) {
+func TestAttack12_EverythingStolen(t *testing.T) {
 	a := newAudited(t, "ann")
 	a.demand("min: 1", "ann")
 	a.honest(1)
@@ -474,7 +474,7 @@ func TestAttackRow12EverythingStolen(t *testing.T) {
 }
 
 // Row 13: one auditor lies.
-func TestAttackRow13LyingAuditor(t *testing.T) {
+func TestAttack13_LyingAuditor(t *testing.T) {
 	a := newAudited(t, "ann", "bob", "eve")
 	const warn, block = "min: 2", "min: 2\n  on_failure: block"
 	a.demand(warn, "ann", "bob", "eve")
@@ -508,7 +508,7 @@ func TestAttackRow13LyingAuditor(t *testing.T) {
 }
 
 // Row 14: auditors copy an answer, with its transcript or with one made up.
-func TestAttackRow14CopiedAnswer(t *testing.T) {
+func TestAttack14_CopiedAnswer(t *testing.T) {
 	a := newAudited(t, "ann", "bob", "eve")
 	a.demand("min: 1", "ann", "bob", "eve")
 	a.honest(1)

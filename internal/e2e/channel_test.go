@@ -264,7 +264,7 @@ func TestChannelLeadsTheAgent(t *testing.T) {
 }
 
 // Row 2: an older release, by every way to name one.
-func TestAttackRow02Rollback(t *testing.T) {
+func TestAttack02_Rollback(t *testing.T) {
 	f := newFleet(t)
 	first := f.publish(1)
 	f.sync()
@@ -303,7 +303,7 @@ func TestAttackRow02Rollback(t *testing.T) {
 }
 
 // Row 3: nothing new is ever shown.
-func TestAttackRow03Freeze(t *testing.T) {
+func TestAttack03_Freeze(t *testing.T) {
 	f := newFleet(t)
 	soon := time.Now().Add(6 * time.Second)
 	f.publish(1, func(c *verify.Channel) { c.Expires = verify.FormatTime(soon) })
@@ -334,7 +334,7 @@ func TestAttackRow03Freeze(t *testing.T) {
 }
 
 // Row 4: numbers as high as they go, and the way back.
-func TestAttackRow04FastForward(t *testing.T) {
+func TestAttack04_FastForward(t *testing.T) {
 	f := newFleet(t)
 	f.publish(1)
 	f.sync()
@@ -367,7 +367,7 @@ func TestAttackRow04FastForward(t *testing.T) {
 }
 
 // Row 5: models of several releases.
-func TestAttackRow05MixAndMatch(t *testing.T) {
+func TestAttack05_MixAndMatch(t *testing.T) {
 	f := newFleet(t)
 	f.publish(1)
 	f.sync()
@@ -403,7 +403,7 @@ func TestAttackRow05MixAndMatch(t *testing.T) {
 }
 
 // Row 9: a statement that is good somewhere else.
-func TestAttackRow09AnotherChannelOrProduct(t *testing.T) {
+func TestAttack09_AnotherChannelOrProduct(t *testing.T) {
 	f := newFleet(t)
 	f.publish(1)
 	f.sync()
@@ -417,7 +417,7 @@ func TestAttackRow09AnotherChannelOrProduct(t *testing.T) {
 }
 
 // Row 28: a clock that is behind what was signed.
-func TestAttackRow28ClockBehind(t *testing.T) {
+func TestAttack28_ClockBehind(t *testing.T) {
 	f := newFleet(t)
 	f.publish(1)
 	f.sync()

@@ -104,7 +104,7 @@ func (u *user) run(stdin []byte, name string, args ...string) result {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = u.dir
-	cmd.Env = append(os.Environ(), "HOME="+u.home, "XDG_CONFIG_HOME="+filepath.Join(u.home, ".config"), "NO_COLOR=1")
+	cmd.Env = append(os.Environ(), "HOME="+u.home, "XDG_CONFIG_HOME="+filepath.Join(u.home, ".config"), "XDG_STATE_HOME=", "NO_COLOR=1")
 	cmd.Env = append(cmd.Env, u.env...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out, errs bytes.Buffer

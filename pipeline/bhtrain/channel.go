@@ -90,6 +90,7 @@ func loadPolicy(ctx context.Context, path string) (*verify.Policy, error) {
 // channelFlags say what to publish in a channel.
 type channelFlags struct {
 	name, policy  *string
+	state         *string
 	expires       *time.Duration
 	epoch, lowest *int64
 	first         *bool
@@ -101,6 +102,7 @@ func newChannelFlags(fs *pflag.FlagSet) channelFlags {
 		name:        fs.String("channel", "", "`NAME`: channel to publish, such as stable"),
 		expires:     fs.Duration("expires", pipeline.DefaultLifetime, "`TIME` after which the channel is stale unless published again"),
 		policy:      policyFlag(fs, "who may have signed the channel before, and what its release must be"),
+		state:       fs.String("state", "", "`DIR`: what was published to registries is remembered there (default: bhtrain in $XDG_STATE_HOME or ~/.local/state)"),
 		epoch:       fs.Int64("epoch", 0, "raise the epoch, after an accident; policies must be raised with it (default: as before)"),
 		lowest:      fs.Int64("lowest", 0, "lowest release `NUMBER` that may still be installed (default: as before)"),
 		first:       fs.Bool("first", false, "there is no such channel yet, or none that could be verified"),
@@ -129,6 +131,28 @@ func (f channelFlags) plan(ctx context.Context) (pipeline.ChannelPlan, error) {
 	var err error
 	p.Policy, err = loadPolicy(ctx, *f.policy)
 	return p, err
+}
+
+// memory is the file that remembers the channel of the place ref, "" for a
+// directory: that is the publisher's own, and is made anew at will.
+func (f channelFlags) memory(c *cli.Call, ref oras.Ref) string {
+	if ref.Layout != "" {
+		return ""
+	}
+	dir := *f.state
+	if dir == "" {
+		dir = os.Getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(dir) {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				c.Log.Warn("what is published is not remembered, so a registry that shows an old channel would not be noticed: name a folder with --state", "problem", err)
+				return ""
+			}
+			dir = filepath.Join(home, ".local", "state")
+		}
+		dir = filepath.Join(dir, "bhtrain")
+	}
+	return pipeline.MemoryFile(dir, ref, *f.name)
 }
 
 // readFile reads a file of at most limit bytes.
@@ -162,6 +186,11 @@ lost, or somebody forged one that is ahead, raise --epoch here and in the
 policies. Neither belongs into a schedule: they let a registry that hides the
 channel make you forget what was revoked.
 
+What was published to a registry is remembered in --state, and a registry that
+later shows an older channel, or none, is refused: going on from that would
+drop what was revoked since. A job that begins with an empty disk each time
+remembers nothing, unless it is given a folder that outlives it.
+
 With --policy the release must also be one that the policy accepts.` + signHelp,
 	Example: `
 bhtrain channel dist --channel stable --expires 48h --first
@@ -182,6 +211,7 @@ bhtrain channel dist --channel stable --revocation revocation.sigstore.json --lo
 			if plan.Signer, err = signing.open(ctx, layout(ref)); err != nil {
 				return err
 			}
+			plan.Memory = channel.memory(c, ref)
 			r, err := pipeline.PublishChannel(ctx, store, d.Digest, plan)
 			if err != nil {
 				return err
@@ -249,6 +279,7 @@ bhtrain revoke registry.example.org/models/web:release-7 --reason "misses XSS" -
 				return writeRevocation(c, said, *out)
 			}
 			plan.Signer, plan.Revocations = signer, append(plan.Revocations, bundle)
+			plan.Memory = channel.memory(c, ref)
 			r, err := pipeline.PublishChannel(ctx, store, canon.Digest{}, plan)
 			if err != nil {
 				return err

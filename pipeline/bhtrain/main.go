@@ -7,7 +7,7 @@
 // embedded sample. 'bhtrain help' lists the commands.
 //
 // Exit codes: 0 done, 1 could not do it, 2 usage, 3 the result or an artifact
-// is not trusted, 5 corrupt snapshot.
+// is not trusted, 5 corrupt snapshot or memory.
 package main
 
 import (
@@ -37,11 +37,11 @@ building it again ('bhverify rebuild').`,
 
 func exitCode(err error) int {
 	switch {
+	case errors.Is(err, dataset.ErrCorrupt), errors.Is(err, pipeline.ErrMemory):
+		return cli.CorruptState
 	case errors.Is(err, pipeline.ErrOwnResult), errors.Is(err, sign.ErrUnverified), errors.Is(err, pipeline.ErrChannel),
 		errors.Is(err, pipeline.ErrUnproven), errors.Is(err, verify.ErrStatement), errors.Is(err, oras.ErrInvalid), errors.Is(err, card.ErrRelease):
 		return cli.Refused
-	case errors.Is(err, dataset.ErrCorrupt):
-		return cli.CorruptState
 	}
 	return cli.Failed
 }
