@@ -114,11 +114,11 @@ type syncing struct {
 // find settles which release is meant, and installs it.
 func (s *syncing) find(ctx context.Context, ref oras.Ref) error {
 	if s.v.Policy().Channel == nil {
-		d, err := s.store.Resolve(ctx, ref.Name())
+		d, err := oras.Lookup(ctx, s.store, ref.Name(), s.st.Newest)
 		if err != nil {
 			return err
 		}
-		return s.take(ctx, d.Digest, nil)
+		return s.take(ctx, d, nil)
 	}
 	if ref.Tag != "" || !ref.Digest.IsZero() {
 		return fmt.Errorf("%s: the policy names channel %s, which says what to install: leave out the tag and the digest", ref, s.v.Policy().Channel.Name)

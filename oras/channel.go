@@ -128,15 +128,15 @@ func GetChannel(ctx context.Context, s Store, name string) (bundle []byte, d Des
 }
 
 // ChannelIs reports whether the channel with this name is the one of a bundle
-// that is known: one request of a registry, which says all when nothing has
-// changed. A store that has no such channel is ErrNotFound.
+// that is known: one Lookup, which says all when nothing has changed. A store that has no such channel is ErrNotFound.
 func ChannelIs(ctx context.Context, s Store, name string, bundle []byte) (bool, error) {
 	_, manifest, err := packChannel(bundle)
 	if err != nil {
 		return false, err
 	}
-	d, err := s.Resolve(ctx, ChannelTag(name))
-	return err == nil && d.Digest == canon.Sum(manifest), err
+	known := canon.Sum(manifest)
+	d, err := Lookup(ctx, s, ChannelTag(name), known)
+	return err == nil && d == known, err
 }
 
 // Exclusive runs f while no other caller of Exclusive runs on the same layout

@@ -291,3 +291,19 @@ func TestRealRegistryBehavesAsTheOthers(t *testing.T) {
 		t.Errorf("wrong bytes: %v, want ErrInvalid", err)
 	}
 }
+
+// A real registry answers who knows the manifest at a tag without sending it.
+func TestRealRegistryTellsWhatIsKnown(t *testing.T) {
+	ctx := context.Background()
+	s, _ := realRegistry(t, "known")
+	a := samplePack(t)
+	push(t, s, a)
+	b, err := s.(*remote).getManifest(ctx, ReleaseTag(7), a.Digest, MaxManifest)
+	if err != nil || b != nil {
+		t.Errorf("known: %d bytes, %v", len(b), err)
+	}
+	b, err = s.(*remote).getManifest(ctx, ReleaseTag(7), canon.Sum(b), MaxManifest)
+	if err != nil || !bytes.Equal(b, a.Manifest) {
+		t.Errorf("another known: %d bytes, %v", len(b), err)
+	}
+}

@@ -29,8 +29,9 @@ import (
 // made here, so that every body is bounded and hashed by one piece of code.
 type remote struct {
 	repo    name.Repository
-	scheme  string
-	client  *http.Client
+	opt     Options
+	session atomic.Pointer[session]
+	renewal sync.Mutex // held while the session is replaced
 	timeout time.Duration
 	pause   time.Duration
 	listing sync.Mutex // held while the index at a fallback tag is changed
@@ -60,7 +61,7 @@ func openRegistry(ctx context.Context, repository, first string, opt Options) (*
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrInvalid, printable(err.Error(), maxMessage))
 	}
-	r := &remote{repo: repo, timeout: opt.Timeout, pause: opt.pause}
+	r := &remote{repo: repo, opt: opt, timeout: opt.Timeout, pause: opt.pause}
 	if r.timeout <= 0 {
 		r.timeout = defaultTimeout
 	}
@@ -68,10 +69,10 @@ func openRegistry(ctx context.Context, repository, first string, opt Options) (*
 		r.pause = firstPause
 	}
 	err = r.attempt(ctx, "opening", func(ctx context.Context) error {
-		var err error
-		r.client, r.scheme, err = dial(ctx, repo, opt, func(client *http.Client, scheme string) bool {
-			return first != "" && r.greet(ctx, client, scheme, first)
-		})
+		s, err := dial(ctx, repo, opt, func(s *session) bool { return first != "" && r.greet(ctx, s, first) })
+		if err == nil {
+			r.session.Store(s)
+		}
 		return err
 	})
 	if err != nil {
@@ -83,9 +84,9 @@ func openRegistry(ctx context.Context, repository, first string, opt Options) (*
 // greet asks for the manifest called name in place of asking whether the
 // registry answers, and reports whether it got it. What it got is nothing that a
 // later request would not get and check.
-func (r *remote) greet(ctx context.Context, client *http.Client, scheme, name string) bool {
-	r.client, r.scheme = client, scheme
-	b, err := r.readManifest(ctx, name, MaxManifest)
+func (r *remote) greet(ctx context.Context, s *session, name string) bool {
+	r.session.Store(s)
+	b, err := r.readManifest(ctx, name, canon.Digest{}, MaxManifest)
 	if err != nil {
 		return false
 	}
@@ -139,7 +140,11 @@ func (r *remote) attemptFor(ctx context.Context, what string, limit time.Duratio
 	pause := r.pause
 	for try := 1; ; try++ {
 		one, cancel := context.WithTimeout(ctx, limit)
+		s := r.session.Load()
 		err := f(one)
+		if refuses(err) && r.renew(one, s) {
+			err = f(one)
+		}
 		cancel()
 		if err == nil {
 			return nil
@@ -156,6 +161,32 @@ func (r *remote) attemptFor(ctx context.Context, what string, limit time.Duratio
 		case <-time.After(wait):
 		}
 	}
+}
+
+// refuses reports whether a registry refuses for who is asking.
+func refuses(err error) bool {
+	var t *transport.Error
+	return errors.As(err, &t) && (t.StatusCode == http.StatusUnauthorized || t.StatusCode == http.StatusForbidden)
+}
+
+// renew opens the registry anew if the session s, in which it refused, was kept
+// from before, since credentials may have changed. It reports whether there is
+// another session now.
+func (r *remote) renew(ctx context.Context, s *session) bool {
+	r.renewal.Lock()
+	defer r.renewal.Unlock()
+	if r.session.Load() != s {
+		return true // somebody else did
+	}
+	if s == nil || !s.resumed.Load() {
+		return false
+	}
+	next, err := dial(ctx, r.repo, r.opt, func(*session) bool { return false })
+	if err != nil {
+		return false
+	}
+	r.session.Store(next)
+	return true
 }
 
 // retryable returns how err passes, or nil if it will not.
@@ -190,8 +221,17 @@ type oneLine struct{ error }
 func (e oneLine) Error() string { return printable(e.error.Error(), 4*maxMessage) }
 func (e oneLine) Unwrap() error { return e.error }
 
-// explain gives err its class and says what can be done.
+// explain gives err its class and says what can be done. A registry of which
+// there is anything to explain, other than that it lacks something, is not kept open.
 func (r *remote) explain(ctx context.Context, what string, err error) error {
+	err = r.classify(ctx, what, err)
+	if !errors.Is(err, ErrNotFound) {
+		r.opt.Sessions.forget(r)
+	}
+	return err
+}
+
+func (r *remote) classify(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %s: %w", r, what, context.Cause(ctx))
 	}
@@ -239,11 +279,12 @@ func (r *remote) request(ctx context.Context, method, target string, h http.Head
 	if err != nil {
 		return nil, fmt.Errorf("%w: address from the registry: %s", ErrInvalid, printable(err.Error(), maxMessage))
 	}
+	s := r.session.Load()
 	switch u.Host {
 	case "":
-		u = &url.URL{Scheme: r.scheme, Host: r.repo.RegistryStr(), Path: "/v2/" + r.repo.RepositoryStr() + "/" + u.Path, RawQuery: u.RawQuery}
+		u = &url.URL{Scheme: s.scheme, Host: r.repo.RegistryStr(), Path: "/v2/" + r.repo.RepositoryStr() + "/" + u.Path, RawQuery: u.RawQuery}
 	case r.repo.RegistryStr():
-		u.Scheme = r.scheme // a registry behind a proxy may not know its own
+		u.Scheme = s.scheme // a registry behind a proxy may not know its own
 	}
 	req, err := http.NewRequestWithContext(withBodyLimit(ctx, limit), method, u.String(), body)
 	if err != nil {
@@ -256,7 +297,7 @@ func (r *remote) request(ctx context.Context, method, target string, h http.Head
 	if size == 0 {
 		req.Body = nil
 	}
-	resp, err := r.client.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -287,23 +328,34 @@ func discard(resp *http.Response) {
 var acceptManifest = TypeManifest + ", " + TypeIndex
 
 // getManifest reads the manifest or index at name, a tag or digest, and checks
-// that the answer's media type is the one that the bytes state.
-func (r *remote) getManifest(ctx context.Context, name string, limit int64) ([]byte, error) {
+// that the answer's media type is the one that the bytes state. When known is
+// not zero and the registry says that name still stands for that manifest,
+// there are no bytes.
+func (r *remote) getManifest(ctx context.Context, name string, known canon.Digest, limit int64) ([]byte, error) {
 	var b []byte
 	err := r.attempt(ctx, "manifest "+printable(name, 140), func(ctx context.Context) (err error) {
-		b, err = r.readManifest(ctx, name, limit)
+		b, err = r.readManifest(ctx, name, known, limit)
 		return err
 	})
 	return b, err
 }
 
 // readManifest is getManifest in one attempt.
-func (r *remote) readManifest(ctx context.Context, name string, limit int64) ([]byte, error) {
-	resp, err := r.request(ctx, http.MethodGet, "manifests/"+name, http.Header{"Accept": {acceptManifest}}, nil, 0, limit, http.StatusOK)
+func (r *remote) readManifest(ctx context.Context, name string, known canon.Digest, limit int64) ([]byte, error) {
+	h, ok := http.Header{"Accept": {acceptManifest}}, []int{http.StatusOK}
+	if !known.IsZero() {
+		// Registries use the digest as entity tag. One that does not sends the manifest.
+		h.Set("If-None-Match", `"`+known.String()+`"`)
+		ok = append(ok, http.StatusNotModified)
+	}
+	resp, err := r.request(ctx, http.MethodGet, "manifests/"+name, h, nil, 0, limit, ok...)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotModified {
+		return nil, nil
+	}
 	if resp.ContentLength > limit {
 		return nil, fmt.Errorf("%w: manifest of %d bytes, limit %d", ErrInvalid, resp.ContentLength, limit)
 	}
@@ -323,6 +375,12 @@ func (r *remote) readManifest(ctx context.Context, name string, limit int64) ([]
 }
 
 func (r *remote) Resolve(ctx context.Context, name string) (Descriptor, error) {
+	return r.resolve(ctx, name, canon.Digest{})
+}
+
+// resolve is Resolve. When the registry says that name still stands for the
+// manifest known, the descriptor has its digest and no more.
+func (r *remote) resolve(ctx context.Context, name string, known canon.Digest) (Descriptor, error) {
 	var want canon.Digest
 	if strings.Contains(name, ":") {
 		var err error
@@ -332,9 +390,15 @@ func (r *remote) Resolve(ctx context.Context, name string) (Descriptor, error) {
 	} else if !isTag(name) {
 		return Descriptor{}, fmt.Errorf("%s: %w: %q is not a tag", r, ErrInvalid, printable(name, 140))
 	}
-	b, err := r.getManifest(ctx, name, MaxManifest)
+	if !want.IsZero() && want != known {
+		known = canon.Digest{}
+	}
+	b, err := r.getManifest(ctx, name, known, MaxManifest)
 	if err != nil {
 		return Descriptor{}, err
+	}
+	if b == nil {
+		return Descriptor{Digest: known}, nil
 	}
 	// The digest is that of the bytes received. The header that repeats it is not looked at.
 	d, err := manifestDescriptor(b)
@@ -356,7 +420,7 @@ func (r *remote) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
 	b := r.take(d.Digest)
 	if b == nil {
 		var err error
-		if b, err = r.getManifest(ctx, d.Digest.String(), limit); err != nil {
+		if b, err = r.getManifest(ctx, d.Digest.String(), canon.Digest{}, limit); err != nil {
 			return nil, err
 		}
 	}
@@ -647,7 +711,7 @@ func nextPage(resp *http.Response) string {
 // fallback reads the index at the fallback tag.
 func (r *remote) fallback(ctx context.Context, d canon.Digest) (referrerList, error) {
 	found := referrerList{complete: true}
-	b, err := r.getManifest(ctx, referrersTag(d), MaxManifest)
+	b, err := r.getManifest(ctx, referrersTag(d), canon.Digest{}, MaxManifest)
 	switch {
 	case errors.Is(err, ErrNotFound):
 	case errors.Is(err, ErrInvalid):
@@ -740,7 +804,7 @@ func (r *remote) refer(ctx context.Context, m manifest, d Descriptor, noted bool
 // stand there, and whether digest is among them. An index that cannot be read
 // counts as empty: it is of no use to anyone.
 func (r *remote) fallbackEntries(ctx context.Context, subject, digest canon.Digest) (entries []jsontext.Value, present bool, err error) {
-	b, err := r.getManifest(ctx, referrersTag(subject), MaxManifest)
+	b, err := r.getManifest(ctx, referrersTag(subject), canon.Digest{}, MaxManifest)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrInvalid) {
 		return nil, false, nil
 	}

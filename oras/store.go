@@ -86,6 +86,9 @@ type Options struct {
 	// UserAgent is what a registry sees, "" means "bhtrain".
 	UserAgent string
 
+	// Sessions keeps registries open from one Open to the next, if not nil.
+	Sessions *Sessions
+
 	// For tests; zero means the docker configuration, firstPause, the network.
 	// FS is where a layout directory is, nil means the file system of the host.
 	// In any other, writers of other processes are not locked out.
@@ -98,7 +101,8 @@ type Options struct {
 
 // Open opens the store of a reference. A layout that is not there is ErrNotFound
 // unless opt.Write; a directory with something else in it is ErrExists. A
-// registry is asked whether it answers; tag and digest of ref decide at most how.
+// registry is asked whether it answers, unless opt.Sessions has it open; tag and
+// digest of ref decide at most how.
 func Open(ctx context.Context, ref Ref, opt Options) (Store, error) {
 	switch {
 	case ref.Layout != "" && ref.Repository == "":
@@ -115,13 +119,30 @@ func Open(ctx context.Context, ref Ref, opt Options) (Store, error) {
 		if ref.Tag != "" || !ref.Digest.IsZero() {
 			first = ref.Name()
 		}
+		if r := opt.Sessions.resume(ref.Repository); r != nil {
+			return r, nil
+		}
 		r, err := openRegistry(ctx, ref.Repository, first, opt)
 		if err != nil {
 			return nil, err
 		}
+		opt.Sessions.keep(ref.Repository, r)
 		return r, nil
 	}
 	return nil, fmt.Errorf("%w: reference names neither a directory nor a repository", ErrInvalid)
+}
+
+// Lookup returns the digest of what name stands for, as Resolve does, where the
+// caller has the manifest known already, or a zero digest for none: a registry may
+// answer with known, in one request without a body, and is believed, since it says
+// in any case what its tags stand for.
+func Lookup(ctx context.Context, s Store, name string, known canon.Digest) (canon.Digest, error) {
+	if r, ok := s.(*remote); ok {
+		d, err := r.resolve(ctx, name, known)
+		return d.Digest, err
+	}
+	d, err := s.Resolve(ctx, name)
+	return d.Digest, err
 }
 
 // checkManifest holds manifest bytes from a store against the descriptor by

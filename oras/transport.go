@@ -29,13 +29,20 @@ var errPolicy = fmt.Errorf("%w: the registry must not ask for this", ErrInvalid)
 // errBodyTooLong: an answer has more bytes than were asked for.
 var errBodyTooLong = fmt.Errorf("%w: the answer is longer than its limit", ErrInvalid)
 
+// session is how a registry is spoken to once it has said how.
+type session struct {
+	client  *http.Client
+	scheme  string      // of the registry's URLs
+	resumed atomic.Bool // it was kept by Sessions: what it knows of the registry may have passed
+}
+
 // dial asks the registry how to authenticate, gets a token where one is
-// needed, and returns a client for the repository and the scheme of its URLs.
+// needed, and returns a session for the repository.
 //
 // A registry on the loopback interface of which no credentials are known rarely
 // has TLS or asks for a token: what is to be read from it is asked for at once, by
-// greet with a client for plain HTTP. If greet does not get it, all goes the long way.
-func dial(ctx context.Context, repo name.Repository, opt Options, greet func(client *http.Client, scheme string) bool) (*http.Client, string, error) {
+// greet with a session of plain HTTP. If greet does not get it, all goes the long way.
+func dial(ctx context.Context, repo name.Repository, opt Options, greet func(*session) bool) (*session, error) {
 	agent := opt.UserAgent
 	if agent == "" {
 		agent = "bhtrain"
@@ -50,13 +57,13 @@ func dial(ctx context.Context, repo name.Repository, opt Options, greet func(cli
 		}
 		var err error
 		if auth, err = authn.Resolve(ctx, keys, repo); err != nil {
-			return nil, "", fmt.Errorf("%w: credentials for %s: %s", ErrRefused, repo.RegistryStr(), printable(err.Error(), maxMessage))
+			return nil, fmt.Errorf("%w: credentials for %s: %s", ErrRefused, repo.RegistryStr(), printable(err.Error(), maxMessage))
 		}
 	}
 	if auth == authn.Anonymous && !opt.Write && isLoopback(repo.RegistryStr()) {
-		client := &http.Client{Transport: rt, CheckRedirect: checkRedirect}
-		if greet(client, "http") {
-			return client, "http", nil
+		s := &session{client: &http.Client{Transport: rt, CheckRedirect: checkRedirect}, scheme: "http"}
+		if greet(s) {
+			return s, nil
 		}
 	}
 	ping, err := transport.Ping(ctx, repo.Registry, rt)
@@ -67,7 +74,7 @@ func dial(ctx context.Context, repo name.Repository, opt Options, greet func(cli
 			plain.tls = tls
 			err = plain
 		}
-		return nil, "", err
+		return nil, err
 	}
 	scheme := "https"
 	if ping.Insecure {
@@ -77,7 +84,7 @@ func dial(ctx context.Context, repo name.Repository, opt Options, greet func(cli
 	if strings.EqualFold(ping.Scheme, "bearer") {
 		// The registry names the server that gets the password.
 		if realm := ping.Parameters["realm"]; auth != authn.Anonymous && !samePlace(repo.RegistryStr(), realm) {
-			return nil, "", fmt.Errorf("%w: the credentials for %s, sent to %q, which is another site; log out of it to go on without them",
+			return nil, fmt.Errorf("%w: the credentials for %s, sent to %q, which is another site; log out of it to go on without them",
 				errPolicy, repo.RegistryStr(), printable(realm, 80))
 		}
 		scope := repo.Scope(transport.PullScope)
@@ -85,7 +92,7 @@ func dial(ctx context.Context, repo name.Repository, opt Options, greet func(cli
 			scope = repo.Scope(transport.PushScope)
 		}
 		if token, err = transport.Exchange(ctx, repo.Registry, auth, rt, []string{scope}, ping); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		if token.Token == "" {
 			token.Token = token.AccessToken
@@ -93,9 +100,9 @@ func dial(ctx context.Context, repo name.Repository, opt Options, greet func(cli
 	}
 	rt, err = transport.FromToken(repo.Registry, auth, rt, ping, token)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return &http.Client{Transport: rt, CheckRedirect: checkRedirect}, scheme, nil
+	return &session{client: &http.Client{Transport: rt, CheckRedirect: checkRedirect}, scheme: scheme}, nil
 }
 
 // samePlace reports whether a token server is the registry itself or belongs

@@ -29,7 +29,7 @@ import (
 type Options struct {
 	Agent    *agent.Agent
 	From     []oras.Ref    // mirrors, one at least; asked in this order until one has what may be used
-	Store    oras.Options  // for all of From
+	Store    oras.Options  // for all of From; a Server has Sessions of its own
 	Policy   string        // path of the policy file; read again each time it is needed
 	Interval time.Duration // between syncs, each a tenth longer or shorter by chance; above 0
 
@@ -73,6 +73,7 @@ func New(opt Options) *Server {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	opt.Store.Sessions = new(oras.Sessions)
 	s := &Server{opt: opt, started: opt.Now(), events: newHub(), metrics: newMetrics(), base: context.Background()}
 	s.status.Store(&Status{State: agent.StateNone, Reason: "not looked yet"})
 	return s

@@ -46,7 +46,7 @@ var publisher = sync.OnceValues(func() (*published, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &published{dir: dir}
+	p := &published{dir: dir, signer: signer}
 	p.policy = fmt.Sprintf("version: 1\nproduct: %s\npublishers:\n  - name: me\n    key: |\n", verify.DefaultProduct)
 	for line := range strings.Lines(signer.Key().PEM()) {
 		p.policy += "      " + line
@@ -69,6 +69,7 @@ var publisher = sync.OnceValues(func() (*published, error) {
 
 type published struct {
 	dir    string
+	signer *sign.Signer
 	policy string // text
 	refs   [2]oras.Ref
 }
