@@ -91,9 +91,8 @@ func (a *Agent) keep(st *state, next state) error {
 }
 
 // recover fills an empty state from what lies beside it. The newest channel
-// statement says what was accepted; without one that can be believed, the
-// highest number installed is still the highest ever accepted as far as is
-// known. Nothing is live.
+// statement says what was accepted, and the highest number installed is the
+// highest ever accepted as far as is known. Nothing is live.
 func (a *Agent) recover(ctx context.Context, v *verify.Verifier, st *state, now time.Time) error {
 	entries, err := a.fs.ReadDir(filepath.Join(a.dir, "releases"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -134,13 +133,20 @@ func (a *Agent) recover(ctx context.Context, v *verify.Verifier, st *state, now 
 		}
 		if c.Accepted() {
 			st.remember(name, c.Memory)
-			return nil
 		}
 	}
-	if st.Highest > 0 {
-		st.remember(name, verify.Memory{Epoch: p.Channel.Epoch, Release: st.Highest, Manifest: st.Newest})
-	}
 	return nil
+}
+
+// expect makes the highest release that was accepted the floor of the policy's
+// channel where nothing is known of any channel: the policy named none so far, or
+// what a channel said is lost.
+func (st *state) expect(p *verify.ChannelPolicy) {
+	if p != nil && len(st.Channels) == 0 && st.Highest > 0 {
+		m := st.memory(p.Name)
+		m.Epoch, m.Release, m.Manifest = p.Epoch, st.Highest, st.Newest
+		st.remember(p.Name, m)
+	}
 }
 
 // pullSlot reads the release in a slot, unjudged; ErrCorrupt when it is damaged.

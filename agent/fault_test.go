@@ -246,3 +246,39 @@ func TestAttack27_SecondInstallerIsToldToWait(t *testing.T) {
 	}
 	o.mustSync(from) // beside a daemon
 }
+
+// What was accepted while the policy named no channel is the floor of the first
+// channel that it names.
+func TestFirstChannelDoesNotLeadBack(t *testing.T) {
+	o := newOperator(t)
+	now := time.Now()
+	old, next := o.publish(1), o.publish(2)
+	other := o.resign(next, func(_ *oras.Release, models []oras.File) { models[0].Data, models[1].Data = models[1].Data, models[0].Data })
+	o.mustSync(next)
+	o.withChannel()
+	o.announce(old, 7, 1, now, time.Hour)
+	o.announce(other, 7, 2, now, time.Hour)
+	for name, from := range map[string]oras.Ref{"an older release": old, "another one with the number": other} {
+		s, err := o.sync(from)
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), verify.ChannelRelease) || s == nil || s.Installed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if st, err := o.readState(); err != nil || len(st.Channels) != 0 || st.Number != 2 {
+		t.Errorf("a channel that was refused left %+v, %v", st.Channels, err)
+	}
+	// The same release, then a newer one; and without the floor the older would go in.
+	o.announce(next, 7, 2, now, time.Hour)
+	o.mustSync(next)
+	newer := o.publish(3)
+	o.announce(newer, 8, 3, now, time.Hour)
+	o.mustSync(newer)
+	if n := o.live(); n != 3 {
+		t.Errorf("live is %d", n)
+	}
+	fresh := &operator{t: t, signer: o.signer, Verifier: o.Verifier, Agent: Open(filepath.Join(t.TempDir(), "state"))}
+	fresh.mustSync(old)
+	if n := fresh.live(); n != 1 {
+		t.Errorf("where nothing was accepted, live is %d", n)
+	}
+}

@@ -76,7 +76,8 @@ func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *ver
 }
 
 // begin is what comes before each change of the state: it clears away what a
-// killed process left half-written, and fills a state that was lost.
+// killed process left half-written, and fills in what a lost state, or one from
+// before the policy named a channel, does not say.
 func (a *Agent) begin(ctx context.Context, v *verify.Verifier, now time.Time) (*state, error) {
 	if err := a.inspect(); err != nil {
 		return nil, err
@@ -95,6 +96,7 @@ func (a *Agent) begin(ctx context.Context, v *verify.Verifier, now time.Time) (*
 			return nil, err
 		}
 	}
+	st.expect(v.Policy().Channel)
 	return &st, nil
 }
 
