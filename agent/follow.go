@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"github.com/battle-hardened-ai/bhtrain/internal/durable"
 )
 
 // Follower reads a log that grows, across rotation: when another file stands
@@ -31,7 +33,7 @@ const followPoll = 200 * time.Millisecond // between looks at a file that does n
 // and while it waits the follower calls idle, whose error ends the reading.
 func Follow(ctx context.Context, path string, fromStart bool, idle func() error) (*Follower, error) {
 	x := &Follower{ctx: ctx, path: path, idle: idle, last: '\n'}
-	f, err := os.Open(path)
+	f, err := durable.OpenShared(path)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +77,7 @@ func (x *Follower) Read(p []byte) (int, error) {
 		case other && !ended: // what was written until it was moved away
 			ended = true
 		case other:
-			f, err := os.Open(x.path)
+			f, err := durable.OpenShared(x.path)
 			if errors.Is(err, fs.ErrNotExist) {
 				break
 			}

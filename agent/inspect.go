@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -143,7 +144,7 @@ func plain(info fs.FileInfo, path string, top bool) error {
 	if why := durable.Foreign(info); why != "" {
 		return fmt.Errorf("%w: %s: %s", ErrCorrupt, path, why)
 	}
-	if top && info.Sys() != nil && info.Mode().Perm()&0o020 != 0 {
+	if top && runtime.GOOS != "windows" && info.Sys() != nil && info.Mode().Perm()&0o020 != 0 {
 		return fmt.Errorf("%w: %s: its group may write to it (mode %s): 'chmod go-w %s', after a look at what is in it", ErrCorrupt, path, info.Mode(), path)
 	}
 	return nil

@@ -38,14 +38,25 @@
 // would report success the next time, so nothing is retried and the temporary
 // file is removed. On Apple systems the Go runtime asks for a full flush of the drive.
 //
+// # Windows
+//
+// Replacing a file is one step there too, but the system refuses it while
+// somebody has the old file open. Open and OpenShared let others rename and remove
+// what they read; other programs may not, so what is refused because a file is in
+// use is tried again for two seconds. After that it is an error, and the old stays.
+//
+// Directories cannot be synced, so the last replacement may be lost in a power
+// loss: then the old is there, whole. Links are not followed, and TryLock says
+// ErrLocked at once (LockFileEx), as on Unix. Modes and owners are not looked at:
+// who may write is for the permissions of the folder to say.
+//
 // # What remains
 //
-// Where a directory cannot be synced (Windows, WebAssembly, some network file
-// systems), replacing is still one step, but the last replacement may be lost in
-// a power loss. Temporary entries that a killed process left behind are found
-// again by Clean. Two processes that write the same path are both safe, and the
-// later one wins; whoever needs more than that must hold a lock. Drives that
-// acknowledge a flush they have not made are beyond help.
+// Where else a directory cannot be synced (WebAssembly, some network file
+// systems), the same holds as on Windows. Temporary entries that a killed process
+// left behind are found again by Clean. Two processes that write the same path are
+// both safe, and the later one wins; whoever needs more than that must hold a
+// lock. Drives that acknowledge a flush they have not made are beyond help.
 package durable
 
 import (

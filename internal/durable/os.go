@@ -70,8 +70,8 @@ func openRegular(path string, flag int) (*os.File, error) {
 		if !before.Mode().IsRegular() {
 			return nil, fmt.Errorf("open %s: %w", path, ErrNotFile)
 		}
-		f, err := os.OpenFile(path, flag|openFlags, 0)
-		if err != nil {
+		var f *os.File
+		if err := patiently(func() (err error) { f, err = openEntry(path, flag); return err }); err != nil {
 			return nil, err
 		}
 		after, err := f.Stat()
@@ -86,11 +86,17 @@ func openRegular(path string, flag int) (*os.File, error) {
 	return nil, fmt.Errorf("open %s: replaced each time it was opened: %w", path, ErrNotFile)
 }
 
-func (osFS) Rename(oldpath, newpath string) error       { return os.Rename(oldpath, newpath) }
-func (osFS) Remove(path string) error                   { return os.Remove(path) }
-func (osFS) RemoveAll(path string) error                { return os.RemoveAll(path) }
-func (osFS) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
-func (osFS) Lstat(path string) (fs.FileInfo, error)     { return os.Lstat(path) }
+func (osFS) Rename(oldpath, newpath string) error   { return rename(oldpath, newpath) }
+func (osFS) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
+func (osFS) Remove(path string) error               { return patiently(func() error { return os.Remove(path) }) }
+func (osFS) RemoveAll(path string) error {
+	return patiently(func() error { return os.RemoveAll(path) })
+}
+
+func (osFS) ReadDir(path string) (entries []fs.DirEntry, err error) {
+	err = patiently(func() error { entries, err = os.ReadDir(path); return err })
+	return entries, err
+}
 
 func (osFS) SyncFile(path string) error {
 	flag := os.O_RDONLY

@@ -8,9 +8,18 @@ import (
 	"syscall"
 )
 
-// openFlags keeps a link or a pipe that appears at the last instant from being
-// followed or waited for.
-const openFlags = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+// OpenShared opens a file for reading and keeps nobody from renaming or
+// removing it meanwhile.
+func OpenShared(path string) (*os.File, error) { return os.Open(path) }
+
+// openEntry opens what stands at path. A link or a pipe that appears there at
+// the last instant is not followed or waited for.
+func openEntry(path string, flag int) (*os.File, error) {
+	return os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+}
+
+func rename(oldpath, newpath string) error { return os.Rename(oldpath, newpath) }
+func patiently(try func() error) error     { return try() }
 
 func syncDir(path string) error {
 	f, err := os.Open(path)
