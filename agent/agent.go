@@ -41,7 +41,7 @@ type State string
 // and StateOffline.
 const (
 	StateCurrent State = "current" // the one that the channel names, or that was newest when last asked
-	StateStale   State = "stale"   // the channel has expired, or the clock is behind what was signed: nobody says what is current
+	StateStale   State = "stale"   // the channel has expired, or the clock is known to be behind: nobody says what is current
 	StateBehind  State = "behind"  // the channel names another, which is not installed
 	StatePinned  State = "pinned"  // the channel names another, and an operator decided to stay with this one
 	StateOffline State = "offline" // no registry answered when last asked
@@ -63,6 +63,10 @@ const (
 //
 // Methods may be called by several goroutines and processes at once.
 type Agent struct {
+	// Built is a time before which this program was not built, zero when that is
+	// not known: a clock that says less is wrong. It is set before the first use.
+	Built time.Time
+
 	dir     string
 	fs      durable.FS
 	tryLock func(path string) (unlock func(), err error)
@@ -70,7 +74,7 @@ type Agent struct {
 
 // Open returns the agent with the given state directory, which Sync makes
 // when it is missing.
-func Open(dir string) *Agent { return &Agent{dir, durable.OS, durable.TryLock} }
+func Open(dir string) *Agent { return &Agent{dir: dir, fs: durable.OS, tryLock: durable.TryLock} }
 
 func (a *Agent) slot(d canon.Digest) string { return filepath.Join(a.dir, "releases", d.Hex()) }
 
@@ -136,7 +140,7 @@ func (a *Agent) Status(ctx context.Context, v *verify.Verifier, now time.Time) (
 		return nil, a.nothing()
 	}
 	in := &Installed{Source: st.Source, Previous: st.Previous, Highest: st.Highest, Policy: st.Policy, Pinned: st.Pinned, Decisions: st.Decisions}
-	at, behind := st.clock(now)
+	at, wrong := a.clock(&st, now)
 	j, err := a.judge(ctx, st.Live, v, a.channel(v, &st, at), at)
 	switch {
 	case errors.Is(err, ErrCorrupt):
@@ -151,22 +155,26 @@ func (a *Agent) Status(ctx context.Context, v *verify.Verifier, now time.Time) (
 	switch {
 	case in.State == StateBehind && st.Pinned == st.Live:
 		in.State = StatePinned
-	case behind && in.release != nil:
-		in.State = StateStale
-		in.Reason = fmt.Sprintf("the clock of this machine says %s, and something was signed at %s: set the clock", verify.FormatTime(now), verify.FormatTime(st.NewestTime))
+	case wrong != "" && in.release != nil:
+		in.State, in.Reason = StateStale, wrong
 	}
 	return in, nil
 }
 
-// clock is the time to judge by what is installed, and whether the machine's
-// is behind it. A clock that is behind what was signed is wrong; the time is
-// that of the signature or later. So an expired statement does not become
-// fresh again, and nothing is unloaded for being from the future.
-func (st *state) clock(now time.Time) (at time.Time, behind bool) {
-	if now.Add(maxSkew).Before(st.NewestTime) {
-		return st.NewestTime, true
+// clock is the time to judge by what is installed, and why the machine's is
+// wrong, "" when it is not known to be. A clock that is behind what was signed, or
+// behind the making of this program, is wrong; the time is that or later. So an
+// expired statement does not become fresh again, and nothing is unloaded for being
+// from the future.
+func (a *Agent) clock(st *state, now time.Time) (at time.Time, wrong string) {
+	least, what := st.NewestTime, "something was signed"
+	if a.Built.After(least) {
+		least, what = a.Built, "the source of this program was committed"
 	}
-	return now, false
+	if !now.Add(maxSkew).Before(least) {
+		return now, ""
+	}
+	return least, fmt.Sprintf("the clock of this machine says %s, and %s at %s: set the clock", verify.FormatTime(now), what, verify.FormatTime(least))
 }
 
 // maxSkew is how far the clocks of signers and of this machine may be apart.

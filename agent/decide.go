@@ -27,7 +27,7 @@ func (a *Agent) Rollback(ctx context.Context, to canon.Digest, v *verify.Verifie
 	if to != st.Live && to != st.Previous && to != st.Pinned || to.IsZero() {
 		return fmt.Errorf("%w: release %s is not kept here: 'bhagent status' names those that are", ErrRefused, to)
 	}
-	at, _ := st.clock(now)
+	at, _ := a.clock(st, now)
 	channel := a.channel(v, st, at)
 	j, err := a.judge(ctx, to, v, channel, at)
 	if err != nil {

@@ -32,7 +32,8 @@ type Synced struct {
 // that names a channel, that is the release that the channel names, and what the
 // channel says is held against all that was accepted before; else it is what ref
 // names, and its number must not be below the highest accepted. policy is the
-// path of the file that v was made from.
+// path of the file that v was made from. While the clock is more than 5 minutes behind
+// what was signed, or behind Built, all is ErrRefused, and nobody is asked.
 //
 // What is live stays live after every error, unless a revoker of the policy
 // withdrew it: then the previous release is made live if the policy allows that,
@@ -56,6 +57,9 @@ func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *ver
 	}
 	if p := v.Policy().Product; st.Product != "" && st.Product != p {
 		return nil, fmt.Errorf("%w: this state directory holds product %q, the policy is about %q: use another --state", ErrRefused, st.Product, p)
+	}
+	if _, wrong := a.clock(st, now); wrong != "" {
+		return nil, fmt.Errorf("%s: %w: %s", a.dir, ErrRefused, wrong)
 	}
 	store, err := oras.Open(ctx, ref, opt)
 	if err != nil {

@@ -59,6 +59,13 @@ func stateFlag(fs *pflag.FlagSet) *string {
 	return fs.String("state", dir, "`DIR`: where verified releases are kept")
 }
 
+// openAgent returns the agent with a state directory.
+func openAgent(dir string) *agent.Agent {
+	a := agent.Open(dir)
+	a.Built = cli.ReadBuild().Committed
+	return a
+}
+
 // parseRefs parses the values of --from.
 func parseRefs(from []string) (refs []oras.Ref, err error) {
 	for _, f := range from {
@@ -119,7 +126,7 @@ bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy
 			if err != nil {
 				return err
 			}
-			a := agent.Open(*state)
+			a := openAgent(*state)
 			v, err := a.Verifier(ctx, *policy, false)
 			if err != nil {
 				return err
@@ -203,7 +210,7 @@ bhagent status --state /var/lib/bhagent --format json`,
 			if len(args) > 0 {
 				return cli.Usagef("status takes no arguments")
 			}
-			a := agent.Open(*state)
+			a := openAgent(*state)
 			v, err := a.Verifier(ctx, *policy, true)
 			if err != nil {
 				return err
@@ -280,7 +287,7 @@ bhagent rollback --to sha256:… --reason "flags every health check"`,
 			if *reason == "" {
 				return cli.Usagef("--reason is missing: say why, for those who look at it later")
 			}
-			a := agent.Open(*state)
+			a := openAgent(*state)
 			v, err := a.Verifier(ctx, *policy, true)
 			if err != nil {
 				return err
@@ -313,7 +320,7 @@ bhagent pin --off`,
 			if len(args) > 0 {
 				return cli.Usagef("pin takes no arguments")
 			}
-			a := agent.Open(*state)
+			a := openAgent(*state)
 			v, err := a.Verifier(ctx, *policy, true)
 			if err != nil {
 				return err
@@ -379,7 +386,7 @@ bhagent score --format sshd --year 2026 < /var/log/auth.log`,
 			if !ok {
 				return cli.Usagef("--format %q: want %s", *input, formatNames)
 			}
-			a := agent.Open(*state)
+			a := openAgent(*state)
 			v, err := a.Verifier(ctx, *policy, true)
 			if err != nil {
 				return err

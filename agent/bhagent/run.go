@@ -23,7 +23,6 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/battle-hardened-ai/bhtrain/agent"
 	"github.com/battle-hardened-ai/bhtrain/agent/server"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -223,7 +222,7 @@ func (s *settings) run(ctx context.Context, log *slog.Logger) error {
 	opt := server.Options{
 		Policy: s.policy, Interval: s.interval, Hosts: s.hosts, Version: cli.ReadBuild().Version, Log: log,
 		Store: oras.Options{PlainHTTP: s.plainHTTP, Anonymous: s.anonymous, UserAgent: "bhagent/" + cli.ReadBuild().Version},
-		Agent: agent.Open(*s.state),
+		Agent: openAgent(*s.state),
 	}
 	switch {
 	case len(s.from) == 0:

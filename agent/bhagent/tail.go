@@ -83,7 +83,7 @@ bhagent tail access.log --only bad --webhook https://soc.example.org/hook --webh
 				}
 				outlets = append(outlets, newOutlet("webhook", c.Log, maxQueue, firstPause, w.send))
 			}
-			a := agent.Open(*state)
+			a := openAgent(*state)
 			load := func() (*agent.Scorer, error) {
 				v, err := a.Verifier(ctx, *policy, true)
 				if err != nil {

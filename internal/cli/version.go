@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -19,9 +20,15 @@ type Build struct {
 	Version string `json:"version"` // module version, such as v1.2.3
 	Commit  string `json:"commit"`  // source commit, 40 hex digits
 	Digest  string `json:"digest"`  // h1 sum of the module's files (golang.org/x/mod/sumdb/dirhash)
-	Go      string `json:"go"`      // Go toolchain, such as go1.26.8
-	OS      string `json:"os"`      // GOOS
-	Arch    string `json:"arch"`    // GOARCH
+
+	// Committed is when Commit, or the one that a changed tree was made from, was
+	// made; the program was built later. Zero when the toolchain was not told of the
+	// repository ("go install" of a version, -buildvcs=false).
+	Committed time.Time `json:"committed,omitzero"`
+
+	Go   string `json:"go"`   // Go toolchain, such as go1.26.8
+	OS   string `json:"os"`   // GOOS
+	Arch string `json:"arch"` // GOARCH
 }
 
 // ReadBuild returns the running program's Build: what the linker was told,
@@ -39,6 +46,7 @@ func ReadBuild() Build {
 		if b.Commit == "" && vcs["vcs.modified"] != "true" { // a changed tree is no commit
 			b.Commit = vcs["vcs.revision"]
 		}
+		b.Committed, _ = time.Parse(time.RFC3339, vcs["vcs.time"]) // zero when there is none
 		if b.Digest == "" && info.Main.Sum != "" {
 			b.Digest = info.Main.Sum
 		}
