@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -306,6 +307,22 @@ func FuzzPolicy(f *testing.F) {
 // certificateEntry is an identity by certificate as a policy has it.
 func certificateEntry(name, more string) string {
 	return "  - name: " + name + "\n    certificate:\n      issuer: https://issuer.example.org\n" + more
+}
+
+func TestExpressionsMustAskForSomething(t *testing.T) {
+	for expression, ok := range map[string]bool{
+		`https://github\.com/o/.*`: true, "a+": true,
+		"": false, ".*": false, "a*": false, "(a|)": false, "a?b?": false, "^$": false, "(?:a.*)?": false,
+	} {
+		p, err := parseWith("version: 1\nproduct: shop\ntrusted_root: root.json\ntimestamps: {authority: 1}\npublishers:\n"+
+			certificateEntry("P", "      san_regexp: "+strconv.Quote(expression)+"\n"), map[string]string{"root.json": "{}"})
+		switch {
+		case ok && err != nil:
+			t.Errorf("%q: %v", expression, err)
+		case !ok && (!errors.Is(err, ErrPolicy) || expression != "" && !strings.Contains(err.Error(), "matches the empty name")):
+			t.Errorf("%q: %v, %d publishers", expression, err, len(p.Publishers))
+		}
+	}
 }
 
 // Each warning, and the policy beside it that deserves none.

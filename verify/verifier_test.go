@@ -214,6 +214,26 @@ func TestStatementOfTheOlderTypeIsAccepted(t *testing.T) {
 	wantFailed(t, testVerifier(t, nil, s).Judge(a, testNow, given(s.statement(t, st))))
 }
 
+// A good signature over the same text as something else than a statement says
+// nothing about releases.
+func TestPayloadOfAnotherTypeIsNoStatement(t *testing.T) {
+	a := newSigner(t, "A")
+	rel := testRelease(t, nil)
+	payload := encode(t, statementFor(t, rel, nil))
+	v := testVerifier(t, nil, a)
+	for payloadType, failed := range map[string][]string{
+		PayloadType:                    nil,
+		"application/vnd.example+json": {CheckSignature}, "application/vnd.in-toto+JSON": {CheckSignature}, "": {CheckSignature},
+	} {
+		raw := bundleText(oras.TypeBundle, keyMaterial, payloadType, payload, a.signature(t, payloadType, payload))
+		got := v.Judge(rel, testNow, given(raw))
+		wantFailed(t, got, failed...)
+		if failed != nil && !strings.Contains(check(got, CheckSignature).Reason, fmt.Sprintf("payload type %q, want %s", payloadType, PayloadType)) {
+			t.Errorf("%q: %+v", payloadType, check(got, CheckSignature))
+		}
+	}
+}
+
 func TestEachDemandRefusesByItsOwnName(t *testing.T) {
 	s, stranger := newSigner(t, "A"), newSigner(t, "Mallory")
 	a := testRelease(t, nil)
