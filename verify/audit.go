@@ -38,6 +38,8 @@ type Audit struct {
 	Number    int64             `json:"number"`
 	Needs     int               `json:"needs"`  // operators that the policy demands
 	Passed    int               `json:"passed"` // operators whose status is PASS
+	Failed    int               `json:"failed"` // operators whose status is FAIL
+	Block     bool              `json:"block"`  // one that failed refuses the release, however many passed
 	Operators []AuditedOperator `json:"operators"`
 	Strangers int               `json:"strangers"` // statements in the release's repository that nobody of the policy signed
 }
@@ -76,9 +78,11 @@ func certificateKey(issuer, san string) canon.Digest {
 
 // Audit looks for the statements of each rebuilder of the policy about a
 // release: in the release's repository, and where the policy says that the
-// operator keeps them. The release itself is not judged. It counts each operator
-// once, by the statement that finished last; two operators with one transcript
-// have copied, since no two rebuilds have one. A policy that names no rebuilders
+// operator keeps them. The release itself is not judged; of its provenance only
+// counts from whose repositories it was signed, since nobody rebuilds for
+// themselves. It counts as Release does, each operator once, by the statement that
+// finished last, but for two operators with one transcript: they have copied,
+// since no two rebuilds have one. A policy that names no rebuilders
 // is ErrPolicy; a release that is not there or is damaged is an error of oras.
 func (v *Verifier) Audit(ctx context.Context, store oras.Store, digest canon.Digest, now time.Time, open func(context.Context, oras.Ref) (oras.Store, error)) (*Audit, error) {
 	p := v.policy.Reproductions
@@ -89,17 +93,19 @@ func (v *Verifier) Audit(ctx context.Context, store oras.Store, digest canon.Dig
 	if err != nil {
 		return nil, err
 	}
-	out := &Audit{Format: 1, Release: digest, Product: a.Release.Product, Number: a.Release.Number, Needs: p.Min}
+	out := &Audit{Format: 1, Release: digest, Product: a.Release.Product, Number: a.Release.Number, Needs: p.Min, Block: p.Block}
 	c := &evidence{artifact: a, now: now, complete: true}
-	near, err := oras.Bundles(ctx, store, digest, oras.ReproductionTag(digest))
+	near, err := oras.Bundles(ctx, store, digest, oras.ProvenanceTag(digest), oras.ReproductionTag(digest))
 	if err != nil {
 		return nil, err
 	}
+	c.addList(near)
+	owner := v.judgeProvenance(v.newReport(digest), c)
 	claimed := map[canon.Digest]bool{} // bundles that an identity of the policy signed
 	for _, reb := range p.Rebuilders {
 		o := AuditedOperator{Operator: reb.Operator, Status: AuditNotYet, Reason: "no statement found"}
 		for _, b := range near.Bundles {
-			v.audit(c, &o, reb, b.Data, false, claimed)
+			v.audit(c, &o, reb, b.Data, owner, false, claimed)
 		}
 		for _, ref := range reb.Where {
 			list, err := bundlesAt(ctx, ref, digest, open)
@@ -113,7 +119,7 @@ func (v *Verifier) Audit(ctx context.Context, store oras.Store, digest canon.Dig
 				continue
 			}
 			for _, b := range list.Bundles {
-				v.audit(c, &o, reb, b.Data, true, claimed)
+				v.audit(c, &o, reb, b.Data, owner, true, claimed)
 			}
 		}
 		out.Operators = append(out.Operators, o)
@@ -138,9 +144,10 @@ func bundlesAt(ctx context.Context, ref oras.Ref, d canon.Digest, open func(cont
 	return oras.Bundles(ctx, store, d, oras.ReproductionTag(d))
 }
 
-// audit looks at one bundle for one operator. own says that it lies in a place
-// of the operator's.
-func (v *Verifier) audit(c *evidence, o *AuditedOperator, reb Rebuilder, raw []byte, own bool, claimed map[canon.Digest]bool) {
+// audit looks at one bundle for one operator. publisher is the owner of the
+// repository that the release was signed from; own says that the bundle lies in a
+// place of the operator's.
+func (v *Verifier) audit(c *evidence, o *AuditedOperator, reb Rebuilder, raw []byte, publisher string, own bool, claimed map[canon.Digest]bool) {
 	b := parse(raw)
 	if b.predicateType != PredicateReproduction {
 		return
@@ -162,7 +169,7 @@ func (v *Verifier) audit(c *evidence, o *AuditedOperator, reb Rebuilder, raw []b
 		worse(AuditExpired, s.reason)
 		return
 	}
-	got, reason := v.judgeRebuild(c, b, s, "")
+	got, reason := v.judgeRebuild(c, b, s, publisher)
 	if reason != "" {
 		worse(AuditMismatch, reason)
 		return
@@ -224,10 +231,13 @@ func (a *Audit) settle() {
 }
 
 func (a *Audit) count() {
-	a.Passed = 0
+	a.Passed, a.Failed = 0, 0
 	for _, o := range a.Operators {
-		if o.Status == AuditPass {
+		switch o.Status {
+		case AuditPass:
 			a.Passed++
+		case AuditFail:
+			a.Failed++
 		}
 	}
 }
@@ -248,8 +258,9 @@ func (a *Audit) Compare(obtained canon.Digest, own func(identity canon.Digest) c
 	a.count()
 }
 
-// Enough reports whether as many operators passed as the policy demands.
-func (a *Audit) Enough() bool { return a.Passed >= a.Needs }
+// Enough reports whether as many operators passed as the policy demands, and
+// none failed if that is what it demands.
+func (a *Audit) Enough() bool { return a.Passed >= a.Needs && !(a.Block && a.Failed > 0) }
 
 // WriteText writes a as a table with one line for each operator, and one that counts.
 func (a *Audit) WriteText(to io.Writer) error {
@@ -267,6 +278,9 @@ func (a *Audit) WriteText(to io.Writer) error {
 	}
 	if a.Strangers > 0 {
 		fmt.Fprintf(w, "%d statements beside the release are signed by nobody of the policy.\n", a.Strangers)
+	}
+	if a.Block && a.Failed > 0 {
+		fmt.Fprintf(w, "A rebuild had other bytes, and the policy lets none pass over that (on_failure: block).\n")
 	}
 	fmt.Fprintf(w, "%d of %d, needs %d: %s release %d, %s\n", a.Passed, len(a.Operators), a.Needs, Printable(a.Product), a.Number, a.Release)
 	return w.Flush()

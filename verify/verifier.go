@@ -90,7 +90,10 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 	}
 	// Without bundles given, those of the store will be needed: they are read
 	// while the files are.
-	find := oras.TaggedBundles
+	find, tags := oras.TaggedBundles, []string{oras.ProvenanceTag(digest)}
+	if r := v.policy.Reproductions; r != nil && r.Min > 0 {
+		tags = append(tags, oras.ReproductionTag(digest))
+	}
 	onlyTagged := v.policy.Reproductions == nil && len(v.policy.Datasets.Publishers) == 0
 	if !onlyTagged {
 		find = oras.Bundles
@@ -98,7 +101,7 @@ func (v *Verifier) Release(ctx context.Context, store oras.Store, digest canon.D
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	statements := sync.OnceValues(func() (*oras.BundleList, error) {
-		return find(reading, store, digest, oras.ProvenanceTag(digest))
+		return find(reading, store, digest, tags...)
 	})
 	if len(opt.Bundles) == 0 {
 		go statements()

@@ -169,7 +169,8 @@ statement about this release says:
 
   PASS      the bytes of the release came out
   FAIL      other bytes did
-  MISMATCH  about another release, dataset, recipe or trainer, or it breaks a demand
+  MISMATCH  about another release, dataset, recipe or trainer, or it breaks a
+            demand, or it was signed from a repository of the release's publisher
   EXPIRED   signed outside the time in which the identity may sign
   NO KEY    signed by nobody that the policy names for the operator
   NOT YET   no statement was found
@@ -179,8 +180,11 @@ statement about this release says:
 Statements are looked for beside the release and where the policy says. The
 release itself is not judged: 'bhverify release' does that.
 
-Exit codes: 0 as many passed as the policy demands, 3 fewer did, 1 it could not
-be found out.`,
+Statements are counted as 'bhverify release' counts them, but that it counts
+copies: a copied transcript is found out here.
+
+Exit codes: 0 as many passed as the policy demands, 3 fewer did, or one failed
+and the policy says on_failure: block, 1 it could not be found out.`,
 		Example: `
 bhverify auditors registry.example.org/models/web --policy policy.yaml
 bhverify auditors dist --policy policy.yaml --format json`,
