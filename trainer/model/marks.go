@@ -17,7 +17,6 @@ import (
 type marks struct {
 	trees   int
 	columns []column
-	runs    []stretch // by column
 	marks   []mark
 	shift   uint8    // of a tree: its leaves are at tree<<shift, less than 7
 	values  []int32  // by tree and leaf
@@ -34,16 +33,12 @@ type mark struct {
 	out       uint64 // bit i: leaf i is crossed out
 }
 
-// column is the marks of one feature that send NaN to one side.
+// column is the marks of one feature that send NaN to one side, and spare ones
+// after them, which do nothing.
 type column struct {
-	feature int32
-	least   float32 // threshold
-}
-
-// stretch is where the marks of a column are. After its end follow spare
-// marks, which do nothing.
-type stretch struct {
-	from, end   int32
+	feature     int32
+	least       float32 // threshold
+	from, end   int32   // with the spare marks
 	missingLeft bool
 }
 
@@ -103,15 +98,14 @@ func newMarks(e *Ensemble) *marks {
 	})
 	for i, p := range splits {
 		if i == 0 || splits[i-1].feature != p.feature || splits[i-1].missingLeft != p.missingLeft {
-			m.columns = append(m.columns, column{p.feature, p.threshold})
-			m.runs = append(m.runs, stretch{from: int32(len(m.marks)), missingLeft: p.missingLeft})
+			m.columns = append(m.columns, column{feature: p.feature, least: p.threshold, from: int32(len(m.marks)), missingLeft: p.missingLeft})
 		}
 		m.marks = append(m.marks, p.mark)
 		if i+1 == len(splits) || splits[i+1].feature != p.feature || splits[i+1].missingLeft != p.missingLeft {
-			m.runs[len(m.runs)-1].end = int32(len(m.marks))
 			for range spare {
 				m.marks = append(m.marks, mark{threshold: float32(math.Inf(1))})
 			}
+			m.columns[len(m.columns)-1].end = int32(len(m.marks))
 		}
 	}
 	return m
@@ -123,50 +117,77 @@ func (m *marks) cost() int { return m.trees + len(m.columns)/2 + len(m.marks)/4 
 
 // add adds the trees to dst.
 func (m *marks) add(dst []int32, x []float32, w *room) {
-	out, active := w.out[:m.trees], w.active[:len(m.columns)]
+	if 2*len(m.columns) > len(x) {
+		// Waiting for all of x together takes less time than for line after line of the cache.
+		x = w.slots[:copy(w.slots[:len(x)], x)]
+	}
+	out := w.out[:m.trees]
 	clear(out)
-	// Comparisons are never true of NaN, so that all its splits fail.
-	n := 0
-	for i := range m.columns {
-		c := &m.columns[i]
-		active[n] = int32(i)
-		fails := 1
-		if x[c.feature] <= c.least {
-			fails = 0
-		}
-		n += fails
-	}
-	for _, i := range active[:n] {
-		r := &m.runs[i]
-		v := x[m.columns[i].feature]
-		if r.missingLeft && v != v {
-			continue
-		}
-		at, end := int(r.from), int(r.end)
-		for ; at+4 <= end && !(v <= m.marks[at+3].threshold); at += 4 {
-			q := (*[4]mark)(m.marks[at:])
-			out[q[0].tree] |= q[0].out
-			out[q[1].tree] |= q[1].out
-			out[q[2].tree] |= q[2].out
-			out[q[3].tree] |= q[3].out
-		}
-		q := (*[spare]mark)(m.marks[at:])
-		out[q[0].tree] |= q[0].failing(v)
-		out[q[1].tree] |= q[1].failing(v)
-		out[q[2].tree] |= q[2].failing(v)
-	}
+	active := w.active[:len(m.columns)]
+	active = active[:failingColumns(active, m.columns, x)]
+	strike(out, active, m.columns, m.marks, x)
 	if m.targets == nil {
-		sum := int32(0)
-		for t, o := range out {
-			sum += m.values[t<<(m.shift&7)+bits.TrailingZeros64(^o)]
-		}
-		dst[0] += sum
+		dst[0] += m.sum(out)
 		return
 	}
 	for t, o := range out {
 		leaf := t<<m.shift + bits.TrailingZeros64(^o)
 		dst[m.targets[leaf]] += m.values[leaf]
 	}
+}
+
+// failingColumns writes the columns with a mark that fails to dst and returns their
+// number. A comparison is never true of NaN, so that all marks fail. This loop and
+// that of strike have all registers to themselves as they are not inlined.
+//
+//go:noinline
+func failingColumns(dst []int32, columns []column, x []float32) int {
+	n := 0
+	for i := range columns {
+		c := &columns[i]
+		dst[n] = int32(i)
+		fails := 1
+		if x[c.feature] <= c.least {
+			fails = 0
+		}
+		n += fails
+	}
+	return n
+}
+
+// strike crosses out what the failing marks of some columns do.
+//
+//go:noinline
+func strike(out []uint64, active []int32, columns []column, marks []mark, x []float32) {
+	for _, i := range active {
+		c := &columns[i]
+		v := x[c.feature]
+		if c.missingLeft && v != v {
+			continue
+		}
+		run := marks[c.from:c.end]
+		for len(run) >= 4+spare && !(v <= run[3].threshold) {
+			out[run[0].tree] |= run[0].out
+			out[run[1].tree] |= run[1].out
+			out[run[2].tree] |= run[2].out
+			out[run[3].tree] |= run[3].out
+			run = run[4:]
+		}
+		out[run[0].tree] |= run[0].failing(v)
+		out[run[1].tree] |= run[1].failing(v)
+		out[run[2].tree] |= run[2].failing(v)
+	}
+}
+
+// sum returns the sum of the leaves that are left of an ensemble with one target.
+func (m *marks) sum(out []uint64) int32 {
+	values, shift := m.values, m.shift
+	sum, tree := int32(0), 0
+	for _, o := range out {
+		sum += values[tree+bits.TrailingZeros64(^o)]
+		tree += 1 << (shift & 7)
+	}
+	return sum
 }
 
 // failing returns the leaves that the mark crosses out for a value, without a

@@ -60,6 +60,7 @@ func (s *Scorer) fit(w *room) {
 	if s.marks != nil {
 		w.out = slices.Grow(w.out[:0], s.marks.trees)
 		w.active = slices.Grow(w.active[:0], len(s.marks.columns))
+		w.slots = slices.Grow(w.slots[:0], s.dim)
 	} else {
 		w.slots = slices.Grow(w.slots[:0], s.walks.width())
 	}
