@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
 	"github.com/battle-hardened-ai/bhtrain/internal/sign"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -90,7 +93,7 @@ func (f *attestFlags) finish(ctx context.Context, c *cli.Call, ref oras.Ref, d o
 		where = append(where, *f.out)
 	}
 	put := func(to oras.Ref, tag string, put func(context.Context, oras.Store, oras.Descriptor, []byte, string, string, time.Time) (oras.Descriptor, error)) error {
-		s, err := oras.Open(ctx, to, oras.Options{Write: true, PlainHTTP: f.flag("plain-http"), Anonymous: f.flag("anonymous")})
+		s, err := f.open(ctx, to, true)
 		if err != nil {
 			return err
 		}
@@ -123,6 +126,80 @@ func (f *attestFlags) finish(ctx context.Context, c *cli.Call, ref oras.Ref, d o
 		fmt.Fprintf(c.Stderr, "attested %s in %s\n", result, w)
 	}
 	return f.warn(c, bundle)
+}
+
+// before is what the signer has attested of the release d of ref before, as far
+// as it is found where it attests to: an Audit of one operator whose status is PASS
+// or FAIL. It is nil when nothing is found that the policy would believe.
+func (f *attestFlags) before(ctx context.Context, store oras.Store, ref oras.Ref, d oras.Descriptor, v *verify.Verifier, now time.Time) (*verify.Audit, error) {
+	target := store
+	own := verify.Rebuilder{Operator: "this signer"}
+	if *f.to != "" {
+		to, err := oras.ParseRef(*f.to)
+		if err != nil {
+			return nil, err
+		}
+		to = to.Place()
+		if to.Layout != "" {
+			if to.Layout, err = filepath.Abs(to.Layout); err != nil {
+				return nil, err
+			}
+		}
+		if target, err = f.open(ctx, to, false); errors.Is(err, oras.ErrNotFound) {
+			return nil, nil // it is made with the first statement
+		} else if err != nil {
+			return nil, err
+		}
+		own.Where = []oras.Ref{to}
+	}
+	list, err := oras.Bundles(ctx, target, d.Digest, oras.ReproductionTag(d.Digest))
+	if err != nil || len(list.Bundles) == 0 {
+		return nil, err
+	}
+	who, err := f.identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own.Identities = []verify.Identity{who}
+	policy := v.Policy()
+	policy.Reproductions = &verify.ReproductionPolicy{Min: 1, Rebuilders: []verify.Rebuilder{own}}
+	if v, err = verify.New(policy); err != nil {
+		return nil, nil // a policy that could not count this signer, so there is nothing to count
+	}
+	audit, err := v.Audit(ctx, store, d.Digest, now, func(ctx context.Context, place oras.Ref) (oras.Store, error) {
+		return f.open(ctx, place, false)
+	})
+	if err != nil {
+		return nil, err
+	}
+	found := audit.Operators[0]
+	there := slices.ContainsFunc(list.Bundles, func(b oras.Bundle) bool { return canon.Sum(b.Data) == found.Bundle })
+	if !there || found.Status != verify.AuditPass && found.Status != verify.AuditFail {
+		return nil, nil
+	}
+	return audit, nil
+}
+
+// identity is whom the signer signs as. A keyless one has to ask for a
+// certificate to know.
+func (f *attestFlags) identity(ctx context.Context) (who verify.Identity, err error) {
+	if !f.signer.Keyless() {
+		return f.signer.Identity("this signer", nil)
+	}
+	known := errors.New("known")
+	_, err = f.signer.SignAs(ctx, func(id verify.Identity) (verify.Statement, error) {
+		who = id
+		return verify.Statement{}, known
+	})
+	if errors.Is(err, known) {
+		err = nil
+	}
+	return who, err
+}
+
+// open opens a store as the flags say.
+func (f *attestFlags) open(ctx context.Context, ref oras.Ref, write bool) (oras.Store, error) {
+	return oras.Open(ctx, ref, oras.Options{Write: write, PlainHTTP: f.flag("plain-http"), Anonymous: f.flag("anonymous")})
 }
 
 // warn says what the statement is worth less for than its signer may think.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,9 +46,9 @@ func newBootstrap(fs *pflag.FlagSet) *bootstrap {
 func (b *bootstrap) check(opt *rebuild.Options) error {
 	switch {
 	case !*b.on && *b.source != "":
-		return cli.Usagef("rebuild: --source needs --bootstrap")
+		return cli.Usagef("--source needs --bootstrap")
 	case *b.on && opt.Verifier == nil:
-		return cli.Usagef("rebuild: --bootstrap needs --policy: it says whose code you run")
+		return cli.Usagef("--bootstrap needs --policy: it says whose code you run")
 	}
 	return nil
 }
@@ -156,48 +157,59 @@ func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) 
 	return out, nil
 }
 
-// run lets the program that the release was made with rebuild it, and reports
-// false if that is this one. Nothing is fetched or built before the policy has
-// allowed release and program.
-func (b *bootstrap) run(ctx context.Context, c *cli.Call, flags *pflag.FlagSet, store oras.Store, ref oras.Ref, d oras.Descriptor, opt rebuild.Options) (bool, error) {
+// built is the program that a release was made with.
+type built struct {
+	work    string // folder, to be removed
+	path    string
+	trainer verify.Trainer
+}
+
+func (b *built) remove() { os.RemoveAll(b.work) }
+
+// of builds the program that the release was made with; nil if that is the one
+// that runs here. Nothing is fetched or built before the policy has allowed release
+// and program: else it is rebuild.ErrRefused, with a Report if that has a verdict
+// which says why.
+func (b *bootstrap) of(ctx context.Context, c *cli.Call, store oras.Store, d oras.Descriptor, opt rebuild.Options) (*built, *rebuild.Report, error) {
 	r, err := rebuild.Judge(ctx, store, d.Digest, opt)
-	if errors.Is(err, rebuild.ErrRefused) {
-		return true, writeRefusal(c, r)
-	}
 	if err != nil {
-		return true, err
+		return nil, r, err
 	}
 	var program verify.Trainer
 	if r.Publisher != nil {
 		program = r.Publisher.Trainer
 	}
 	if own := opt.Program.Trainer; own.H1 != "" && own.H1 == program.H1 {
-		return false, nil
+		return nil, nil, nil
 	}
-	want, err := allowed(opt.Verifier.Policy(), program)
-	if err != nil {
-		return true, cli.Exit(cli.Refused, err)
+	made := &built{}
+	if made.trainer, err = allowed(opt.Verifier.Policy(), program); err != nil {
+		return nil, nil, err
 	}
-	work, err := os.MkdirTemp(opt.TempDir, "bhverify-bootstrap-")
-	if err != nil {
-		return true, err
+	if made.work, err = os.MkdirTemp(opt.TempDir, "bhverify-bootstrap-"); err != nil {
+		return nil, nil, err
 	}
-	defer os.RemoveAll(work)
 	progress, end := c.Progress()
-	progress("building trainer "+want.Version, 0, 0)
-	path, err := b.build(ctx, work, want)
+	progress("building trainer "+made.trainer.Version, 0, 0)
+	made.path, err = b.build(ctx, made.work, made.trainer)
 	end()
-	if errors.Is(err, rebuild.ErrRefused) {
-		err = cli.Exit(cli.Refused, err)
-	}
 	if err != nil {
-		return true, err
+		made.remove()
+		return nil, nil, err
 	}
+	fmt.Fprintf(c.Stderr, "rebuilding with trainer %s, built from its source\n", verify.Printable(made.trainer.String()))
+	return made, nil, nil
+}
+
+// rebuild has the program rebuild the release d of ref, with the flags that were
+// given but for those in without, and more. It returns the exit code of the
+// program; an error means that it has none.
+func (b *built) rebuild(ctx context.Context, ref oras.Ref, d oras.Descriptor, stdout, stderr io.Writer, flags *pflag.FlagSet, without []string, more ...string) (int, error) {
 	place := ref.Place()
 	place.Digest = d.Digest
 	args := []string{"rebuild", place.String()}
 	flags.Visit(func(f *pflag.Flag) {
-		if f.Name == "bootstrap" || f.Name == "source" {
+		if slices.Contains(without, f.Name) {
 			return
 		}
 		values := []string{f.Value.String()}
@@ -208,15 +220,32 @@ func (b *bootstrap) run(ctx context.Context, c *cli.Call, flags *pflag.FlagSet, 
 			args = append(args, "--"+f.Name+"="+v)
 		}
 	})
-	fmt.Fprintf(c.Stderr, "rebuilding with trainer %s, built from its source\n", verify.Printable(want.String()))
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+	cmd := exec.CommandContext(ctx, b.path, append(args, more...)...)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
-	err = cmd.Run()
+	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {
-		err = cli.Exit(exit.ExitCode(), nil)
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// run lets the program that the release was made with rebuild it, and reports
+// false if that is this one.
+func (b *bootstrap) run(ctx context.Context, c *cli.Call, flags *pflag.FlagSet, store oras.Store, ref oras.Ref, d oras.Descriptor, opt rebuild.Options) (bool, error) {
+	program, r, err := b.of(ctx, c, store, d, opt)
+	if errors.Is(err, rebuild.ErrRefused) && r != nil {
+		return true, writeRefusal(c, r)
+	}
+	if err != nil || program == nil {
+		return err != nil, err
+	}
+	defer program.remove()
+	code, err := program.rebuild(ctx, ref, d, c.Stdout, c.Stderr, flags, []string{"bootstrap", "source"})
+	if code != 0 {
+		err = cli.Exit(code, nil)
 	}
 	return true, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/spf13/pflag"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -38,13 +40,15 @@ the release is the channel's current one, and a channel that goes back behind wh
 was seen before is refused; else it is that of REF's tag ("latest").
 What the policy does not allow is not built, and looked at again when the
 policy changes. What could not be done (network, a dataset not yet there) is
-tried again.
+tried again. If the state is lost, releases about which a statement of yours stands
+where they are put are taken for done. With --bootstrap a release that another
+version made is rebuilt by that version, as 'bhverify rebuild --bootstrap' does.
 
 With --once it looks once and ends, for a cron job: exit code 0 nothing new or a
 pass, 4 other bytes came out, 3 refused, 1 it could not be done. Otherwise it looks
 every --interval until it is interrupted; --listen serves a status page and /metrics.`,
 		Example: `
-bhverify watch registry.example.org/models/web --policy auditor.yaml --state watch.json --key auditor.key --attest-to registry.example.net/audits/web --listen 127.0.0.1:9465
+bhverify watch registry.example.org/models/web --policy auditor.yaml --state watch.json --key auditor.key --attest-to registry.example.net/audits/web --bootstrap --listen 127.0.0.1:9465
 bhverify watch registry.example.org/models/web --policy auditor.yaml --state watch.json --once`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
 			policy := fs.String("policy", "", "`FILE`: whose code and data you run (required); read anew each time")
@@ -58,6 +62,7 @@ bhverify watch registry.example.org/models/web --policy auditor.yaml --state wat
 				to: fs.String("attest-to", "", "`REF`: put statements into this repository or directory of your own (default: beside the release)"),
 			}
 			attest.signing.Flags(fs)
+			boot := newBootstrap(fs)
 			workers := fs.Int("workers", 0, "threads; never changes a byte (default: one per CPU)")
 			temp := fs.String("temp", "", "`DIR`: for temporary files (default: the system's)")
 			plain := fs.Bool("plain-http", false, "talk to registries without TLS (on the loopback interface this needs no flag)")
@@ -72,13 +77,15 @@ bhverify watch registry.example.org/models/web --policy auditor.yaml --state wat
 					return cli.Usagef("watch: --interval %s: want a second or more", *interval)
 				case *once && *listen != "":
 					return cli.Usagef("watch: --once and --listen exclude each other")
+				case *boot.source != "" && !*boot.on:
+					return cli.Usagef("watch: --source needs --bootstrap")
 				}
 				ref, err := oras.ParseRef(args[0])
 				if err != nil {
 					return cli.Usagef("watch: %w", err)
 				}
 				storeOptions := oras.Options{PlainHTTP: *plain, Anonymous: *anonymous}
-				w := &watcher{call: c, ref: ref, policy: *policy, path: *state, attest: attest, stores: storeOptions,
+				w := &watcher{call: c, ref: ref, policy: *policy, path: *state, attest: attest, boot: boot, flags: fs, stores: storeOptions,
 					build: rebuild.Options{Workers: *workers, TempDir: *temp, Program: program()}}
 				w.build.Open = func(ctx context.Context, place oras.Ref) (oras.Store, error) {
 					return oras.Open(ctx, place, storeOptions)
@@ -102,6 +109,8 @@ type watcher struct {
 	policy string
 	path   string // of the state file
 	attest *attestFlags
+	boot   *bootstrap
+	flags  *pflag.FlagSet
 	stores oras.Options
 	build  rebuild.Options
 
@@ -219,45 +228,115 @@ func (w *watcher) look(ctx context.Context) error {
 	if have := w.find(d.Digest); have != nil && have.Result != "REFUSED" {
 		w.call.Log.Debug("nothing new", "release", d.Digest.String(), "result", have.Result)
 		return nil
+	} else if have == nil {
+		if found, err := w.attested(ctx, store, d, &opt); found || err != nil {
+			return err
+		}
 	}
 	w.setBusy(d.Digest.String())
 	defer w.setBusy("")
 	w.call.Log.Info("rebuilding", "release", d.Digest.String())
-	progress, end := w.call.Progress()
-	opt.Progress = progress
+	done, err := w.rebuild(ctx, store, d, opt)
+	var exit *cli.ExitError
+	if err != nil && !(errors.As(err, &exit) && done.Result != "") {
+		return err
+	}
+	done.Release, done.Policy = d.Digest, policy
+	done.Product = verify.Printable(done.Product)
+	done.Finished = verify.FormatTime(time.Now())
+	w.call.Log.Info("done", "release", d.Digest.String(), "number", done.Number, "result", done.Result)
+	return cmp.Or(w.remember(done), err)
+}
+
+// rebuild rebuilds and attests the release d and says what came of it. With a
+// Result there may be an error with the exit code for it.
+func (w *watcher) rebuild(ctx context.Context, store oras.Store, d oras.Descriptor, opt rebuild.Options) (done watched, err error) {
+	var r *rebuild.Report
 	started := time.Now()
-	r, err := rebuild.Reproduce(ctx, store, d.Digest, opt)
-	end()
-	done := watched{Release: d.Digest, Policy: policy}
+	if *w.boot.on {
+		var program *built
+		if program, r, err = w.boot.of(ctx, w.call, store, d, opt); program != nil {
+			defer program.remove()
+			r, err = w.delegate(ctx, program, d)
+		}
+	}
+	if err == nil && r == nil {
+		progress, end := w.call.Progress()
+		opt.Progress = progress
+		r, err = rebuild.Reproduce(ctx, store, d.Digest, opt)
+		end()
+		if err == nil {
+			err = w.attest.finish(ctx, w.call, w.ref, d, r, started)
+		}
+	}
 	if r != nil {
 		done.Product, done.Number, done.Obtained = r.Product, r.Number, r.Rebuilt
 	}
 	switch {
 	case errors.Is(err, rebuild.ErrRefused):
 		done.Result = "REFUSED"
-		if r.Verdict != nil {
+		if r != nil && r.Verdict != nil {
 			done.Product, done.Number = r.Verdict.Product, r.Verdict.Number
 			for _, f := range r.Verdict.Failures() {
 				err = fmt.Errorf("%w: %s: %s", err, f.Name, f.Reason)
 			}
 		}
-		err = cli.Exit(cli.Refused, err)
+		return done, cli.Exit(cli.Refused, err)
 	case err != nil:
-		return err
-	default:
-		if err := w.attest.finish(ctx, w.call, w.ref, d, r, started); err != nil {
-			return err
-		}
-		done.Result = "PASS"
-		if r.Rebuilt != r.Release {
-			done.Result = "FAIL"
-			err = cli.Exit(cli.NotReproducible, errors.New(r.Headline()))
-		}
+		return done, err
+	case r.Rebuilt != r.Release:
+		done.Result = "FAIL"
+		return done, cli.Exit(cli.NotReproducible, errors.New(r.Headline()))
 	}
-	done.Product = verify.Printable(done.Product)
-	done.Finished = verify.FormatTime(time.Now())
-	w.call.Log.Info("done", "release", d.Digest.String(), "number", done.Number, "result", done.Result)
-	return cmp.Or(w.remember(done), err)
+	done.Result = "PASS"
+	return done, nil
+}
+
+// delegate has the program that made the release rebuild and attest it, and
+// returns its report.
+func (w *watcher) delegate(ctx context.Context, program *built, d oras.Descriptor) (*rebuild.Report, error) {
+	var out bytes.Buffer
+	code, err := program.rebuild(ctx, w.ref, d, &out, w.call.Stderr, w.flags,
+		[]string{"bootstrap", "source", "state", "once", "interval", "listen"}, "--attest", "--format=json")
+	switch {
+	case err != nil:
+		return nil, err
+	case code != 0 && code != cli.NotReproducible && code != cli.Refused:
+		return nil, fmt.Errorf("trainer %s could not rebuild the release: exit code %d", verify.Printable(program.trainer.String()), code)
+	}
+	// The report is that of another version, so of its members only these are read.
+	var said struct {
+		Release canon.Digest `json:"release"`
+		Product string       `json:"product"`
+		Number  int64        `json:"number"`
+		Rebuilt canon.Digest `json:"rebuilt"`
+	}
+	if err := json.Unmarshal(out.Bytes(), &said); err != nil && code != cli.Refused {
+		return nil, fmt.Errorf("the report of trainer %s: %w", verify.Printable(program.trainer.String()), err)
+	}
+	r := &rebuild.Report{Release: said.Release, Product: said.Product, Number: said.Number, Rebuilt: said.Rebuilt}
+	switch {
+	case code == cli.Refused:
+		return r, fmt.Errorf("%w: by trainer %s", rebuild.ErrRefused, verify.Printable(program.trainer.String()))
+	case r.Release != d.Digest || (code == 0) != (r.Rebuilt == r.Release):
+		return nil, fmt.Errorf("the report of trainer %s does not fit its exit code %d", verify.Printable(program.trainer.String()), code)
+	}
+	return r, nil
+}
+
+// attested reports whether the release was attested before, by what stands where
+// statements go, and remembers that: the state may have been lost.
+func (w *watcher) attested(ctx context.Context, store oras.Store, d oras.Descriptor, opt *rebuild.Options) (bool, error) {
+	audit, err := w.attest.before(ctx, store, w.ref, d, opt.Verifier, opt.Now)
+	if audit == nil || err != nil {
+		return false, err
+	}
+	found := audit.Operators[0]
+	w.call.Log.Info("attested before", "release", d.Digest.String(), "number", audit.Number, "result", string(found.Status), "finished", found.Finished)
+	return true, w.remember(watched{
+		Release: d.Digest, Product: verify.Printable(audit.Product), Number: audit.Number, Result: string(found.Status),
+		Obtained: found.Obtained, Finished: found.Finished, Policy: opt.Verifier.Policy().Digest,
+	})
 }
 
 // current is the release that the channel of the policy names, else that of the

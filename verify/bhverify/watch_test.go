@@ -14,17 +14,20 @@ import (
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign"
+	"github.com/battle-hardened-ai/bhtrain/internal/sign/signtest"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 func newWatcher(t *testing.T) *watcher {
 	no, none := false, ""
+	boot := &bootstrap{on: &no, source: &none}
 	return &watcher{
 		call: &cli.Call{Stderr: io.Discard, Log: slog.New(slog.DiscardHandler)},
 		ref:  oras.Ref{Layout: "dist"}, policy: filepath.Join(t.TempDir(), "none.yaml"), path: filepath.Join(t.TempDir(), "state.json"),
-		attest: &attestFlags{attest: &no, to: &none, out: &none, transcripts: &no},
-		state:  watchState{Format: 1, Releases: []watched{}, Channels: map[string]verify.Memory{}},
+		attest: &attestFlags{attest: &no, to: &none, out: &none, transcripts: &no}, boot: boot,
+		state: watchState{Format: 1, Releases: []watched{}, Channels: map[string]verify.Memory{}},
 	}
 }
 
@@ -108,5 +111,29 @@ func TestWatchGoesOn(t *testing.T) {
 	var exit *cli.ExitError
 	if err := w.look(t.Context()); err == nil || errors.As(err, &exit) {
 		t.Errorf("once: %v", err)
+	}
+}
+
+// Whom a keyless signer signs as is asked for, and nothing is signed for it.
+func TestWatchKnowsAKeylessSigner(t *testing.T) {
+	sigstore := signtest.New(t)
+	services, err := sign.LoadServices(sigstore.SigningConfig, sigstore.TrustedRoot, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := sign.Keyless(sign.TokenText(sigstore.Token("https://issuer.example.org", "ann@example.org")), services)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &attestFlags{signer: signer}
+	who, err := f.identity(t.Context())
+	if err != nil || who.Certificate == nil || who.Certificate.SAN != "ann@example.org" || who.Certificate.Issuer != "https://issuer.example.org" {
+		t.Errorf("%+v, %v", who, err)
+	}
+	if f.signer, err = sign.Keyless(sign.TokenText("none"), services); err == nil {
+		_, err = f.identity(t.Context())
+	}
+	if err == nil {
+		t.Error("a token that is none names somebody")
 	}
 }
