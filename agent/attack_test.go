@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,6 +85,20 @@ func TestAttack26_DiskFull(t *testing.T) {
 	if err := sync(whole, next); err != nil {
 		t.Fatal(err)
 	}
+	tidy := func(fs *faultfs.FS, when string) {
+		t.Helper()
+		for _, dir := range []string{"state", "state/releases", "state/channels"} {
+			entries, err := fs.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				if durable.IsTemp(e.Name()) {
+					t.Errorf("%s: %s/%s is left", when, dir, e.Name())
+				}
+			}
+		}
+	}
 	full := 0
 	for n := 1; n <= len(whole.Trace()); n += 5 {
 		fs := base.Restart()
@@ -96,24 +111,65 @@ func TestAttack26_DiskFull(t *testing.T) {
 		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrRefused) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNothing) {
 			t.Errorf("full from operation %d: %v", n, err)
 		}
+		tidy(fs, fmt.Sprintf("full from operation %d", n))
 		// Room again: what was left is cleared away and the release installed.
 		fs = fs.Restart()
 		if err := sync(fs, next); err != nil {
 			t.Fatalf("full from operation %d, then room: %v", n, err)
 		}
-		for _, dir := range []string{"state", "state/releases", "state/channels"} {
-			entries, err := fs.ReadDir(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range entries {
-				if durable.IsTemp(e.Name()) {
-					t.Errorf("full from operation %d: %s/%s is left", n, dir, e.Name())
-				}
-			}
-		}
+		tidy(fs, fmt.Sprintf("full from operation %d, then room", n))
 	}
 	if full < 10 {
 		t.Errorf("the disk was full %d times", full)
+	}
+}
+
+// Attack 26: a disk that says that it has no room is not begun to be filled.
+func TestAttack26_NoRoomIsSaidBeforeAnythingIsWritten(t *testing.T) {
+	o := newOperator(t)
+	old, next := o.publish(1), o.publish(2)
+	fs := faultfs.New()
+	a := agentOn(fs)
+	sync := func(from oras.Ref) (*Synced, error) {
+		return a.Sync(context.Background(), from, oras.Options{}, o.Verifier, "/etc/policy.yaml", time.Now())
+	}
+	if _, err := sync(old); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name         string
+		bytes, files int64
+		says         string
+	}{
+		{"no byte", 0, 1 << 20, "0 KiB are free and"},
+		{"too few bytes", 1 << 20, 1 << 20, "1024 KiB are free and"},
+		{"too few files", 1 << 30, slotFiles - 1, "31 more files and directories are possible and 32 are needed"},
+	} {
+		fs.SetFree(c.bytes, c.files)
+		before := len(fs.Trace())
+		s, err := sync(next)
+		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrRefused) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNothing) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if text := fmt.Sprint(err); !strings.Contains(text, c.says) || !strings.Contains(text, filepath.Join("state", "releases")) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if s == nil || s.Installed || s.Verdict == nil {
+			t.Errorf("%s: %+v", c.name, s)
+		}
+		for _, line := range fs.Trace()[before:] {
+			switch verb, _, _ := strings.Cut(line, " "); verb {
+			case "create", "write", "mkdir", "rename", "remove", "removeall":
+				t.Errorf("%s: %s", c.name, line)
+			}
+		}
+		// What is there stays in use, and needs no room to be found current.
+		if s, err := sync(old); err != nil || s.Installed || s.Number != 1 {
+			t.Errorf("%s: unchanged: %+v, %v", c.name, s, err)
+		}
+	}
+	fs.SetFree(2<<20, slotFiles)
+	if s, err := sync(next); err != nil || !s.Installed {
+		t.Errorf("just enough: %+v, %v", s, err)
 	}
 }

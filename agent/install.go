@@ -15,9 +15,16 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
+// Room for what an installation writes besides what it is given to keep.
+const (
+	slotFiles = 32      // files and directories: a slot has 15, beside it stand its bundles and its verdict
+	slotSpare = 1 << 20 // bytes: the index of the slot, and state.json as long as both its old and its new text are there
+)
+
 // install puts the release and the bundles that it was believed for into its
 // slot and judges what is then on the disk. A slot that is there and good is
-// kept; one that lacks only bundles gets them; a damaged one is made anew.
+// kept; one that lacks only bundles gets them; a damaged one is made anew. Where
+// there is no room for all of that nothing is touched: syscall.ENOSPC.
 func (a *Agent) install(ctx context.Context, release *oras.Artifact, verdict *verify.Verdict, v *verify.Verifier, channel *verify.ChannelVerdict, now time.Time) error {
 	d := release.Digest
 	slot := a.slot(d)
@@ -28,11 +35,27 @@ func (a *Agent) install(ctx context.Context, release *oras.Artifact, verdict *ve
 	case err != nil && !errors.Is(err, ErrCorrupt):
 		return err
 	}
+	damaged := err != nil
+	text, err := verdict.Encode()
+	if err != nil {
+		return err
+	}
+	size := int64(slotSpare + len(text) + len(release.Config) + len(release.ReleaseJSON) + len(release.Manifest))
+	for _, m := range release.Models {
+		size += int64(len(m.Data))
+	}
+	for _, b := range verdict.Evidence {
+		size += 3 * int64(len(b)) // in base64 beside the slot, and the provenance in it
+	}
+	if err := durable.Room(a.fs, filepath.Dir(slot), slotFiles, size); err != nil {
+		return err
+	}
 	if err := a.writeBundles(d, verdict.Evidence); err != nil {
 		return err
 	}
-	if errors.Is(err, ErrCorrupt) {
+	if damaged {
 		if err := a.fill(ctx, release, verdict); err != nil {
+			a.fs.Remove(a.bundlesPath(d)) // of no use without the slot
 			return err
 		}
 	}
@@ -42,10 +65,6 @@ func (a *Agent) install(ctx context.Context, release *oras.Artifact, verdict *ve
 		return err
 	case again.release == nil:
 		return fmt.Errorf("%s: %w: what was written does not verify: %s", slot, ErrCorrupt, again.reason)
-	}
-	text, err := verdict.Encode()
-	if err != nil {
-		return err
 	}
 	return durable.WriteFile(a.fs, slot+".json", text, 0o600)
 }

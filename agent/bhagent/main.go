@@ -102,7 +102,9 @@ times, these are mirrors that are asked in this order until one has what may be
 used: one that is silent, behind or refused is passed over.
 
 Exit code 1 also means stale: the channel is the one that was known, and has
-expired; the live release stays in use, and nobody says that it is current.`,
+expired; the live release stays in use, and nobody says that it is current. So
+it is when there is no room for what was found, which is said before anything is
+written.`,
 	Example: `
 bhagent sync --from dist --policy policy.yaml
 bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy.yaml --state /var/lib/bhagent`,

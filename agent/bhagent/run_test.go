@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -15,8 +16,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/battle-hardened-ai/bhtrain/agent"
+	"github.com/battle-hardened-ai/bhtrain/internal/durable"
+	"github.com/battle-hardened-ai/bhtrain/oras"
 )
 
 // certificate writes a self-signed certificate with this serial number.
@@ -145,6 +151,17 @@ func TestOlderVariables(t *testing.T) {
 		}
 		if !slices.Equal(s.from, want) || !strings.Contains(log.String(), c.mentions) {
 			t.Errorf("%+v: from %q, log %s", c, s.from, log.String())
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for err, want := range map[error]int{
+		agent.ErrRefused: 3, agent.ErrNothing: 3, oras.ErrInvalid: 3, agent.ErrCorrupt: 5,
+		agent.ErrStale: 1, oras.ErrUnreachable: 1, durable.ErrLocked: 1, syscall.ENOSPC: 1, syscall.EROFS: 1, syscall.EDQUOT: 1,
+	} {
+		if got := exitCode(fmt.Errorf("x: %w", err)); got != want {
+			t.Errorf("%v: exit code %d, want %d", err, got, want)
 		}
 	}
 }

@@ -113,6 +113,11 @@ type FS interface {
 	ReadDir(path string) ([]fs.DirEntry, error)
 	// Lstat describes path itself, not what a link points to.
 	Lstat(path string) (fs.FileInfo, error)
+	// Free returns how many bytes and how many files and directories this user can
+	// still add where the directory path is. What the system does not tell is
+	// math.MaxInt64: both on systems other than Linux, macOS, iOS and FreeBSD; one that
+	// the file system does not count; and what a quota leaves.
+	Free(path string) (bytes, files int64)
 	// SyncFile brings the bytes of a closed regular file to the disk.
 	SyncFile(path string) error
 	// SyncDir brings the names in a directory to the disk. It is a no-op, with a

@@ -40,6 +40,8 @@ func (o osFS) MkdirAll(path string, perm fs.FileMode) error {
 	return o.SyncDir(parent)
 }
 
+func (osFS) Free(path string) (bytes, files int64) { return free(path) }
+
 func (osFS) Mkdir(path string, perm fs.FileMode) error { return os.Mkdir(path, perm) }
 
 func (osFS) Create(path string, perm fs.FileMode) (File, error) {

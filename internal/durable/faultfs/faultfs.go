@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"path"
 	"path/filepath"
@@ -74,12 +75,28 @@ type FS struct {
 	flavour Flavour
 	full    bool
 	dead    bool
+	left    [2]int64 // what Free returns
 }
 
 var _ durable.FS = (*FS)(nil)
 
 // New returns an empty file system without faults.
-func New() *FS { return &FS{root: newDir(0o755)} }
+func New() *FS { return &FS{root: newDir(0o755), left: [2]int64{math.MaxInt64, math.MaxInt64}} }
+
+// SetFree sets what Free returns, and bounds nothing: a disk that says it is full
+// and one that is (Full) are apart. Restart and PowerLoss set it to not known.
+func (m *FS) SetFree(bytes, files int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.left = [2]int64{bytes, files}
+}
+
+// Free is that of durable.FS, and is not traced.
+func (m *FS) Free(string) (bytes, files int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.left[0], m.left[1]
+}
 
 // Inject makes the n-th operation from now fail, 1 being the next. 0 takes a
 // pending fault back.
@@ -145,7 +162,9 @@ func (m *FS) survivors(latest func(*node) bool) *FS {
 		}
 		return k
 	}
-	return &FS{root: keep(m.root)}
+	again := New()
+	again.root = keep(m.root)
+	return again
 }
 
 func sorted(names map[string]*node) []string {
