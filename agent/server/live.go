@@ -82,6 +82,9 @@ func (s *Server) reload(ctx context.Context, report *Report) {
 	s.load(scorer, now)
 	if live := s.live.Load(); live != nil {
 		st.Loaded, st.Since = true, live.since
+		if report != nil {
+			report.Live = Live{live.Release().Digest, live.Release().Release.Number}
+		}
 		if st.LastSync != nil && st.LastSync.Result == ResultUnreachable && st.State == agent.StateCurrent {
 			st.State, st.Reason = agent.StateOffline, st.LastSync.Detail
 		}

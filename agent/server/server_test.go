@@ -415,6 +415,23 @@ func TestOldClients(t *testing.T) {
 	if w := s.do("GET", "/models/anomaly_detector.pkl", "", ""); w.Code != 404 {
 		t.Errorf("a pickle: %d", w.Code)
 	}
+	// The button of the old page: a POST with an empty JSON object, answered by success and,
+	// without it, why.
+	for _, c := range []struct{ offer, status int }{{2, 200}, {2, 200}, {1, 409}} {
+		s.offer(c.offer)
+		w := s.do("POST", "/api/models/sync", "application/json", "{}")
+		var got struct {
+			Success *bool          `json:"success"`
+			Detail  string         `json:"detail"`
+			Digest  canon.Digest   `json:"release"`
+			Checks  []verify.Check `json:"checks"`
+			Live    map[string]any `json:"live"`
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != c.status || got.Success == nil || *got.Success != (c.status == 200) ||
+			(got.Detail != "") != (c.status != 200) || got.Digest.IsZero() || len(got.Checks) == 0 || got.Live["number"] != 2.0 {
+			t.Errorf("sync of release %d: %v %d %s", c.offer, err, w.Code, w.Body)
+		}
+	}
 }
 
 // TestAnswersAreWhatTheDescriptionSays asks for every path and status of

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 const (
 	ResultInstalled   = "installed"   // another release is live now
 	ResultCurrent     = "current"     // what is live is what there is
+	ResultPinned      = "pinned"      // there is another, and an operator decided to stay with what is live
 	ResultRefused     = "refused"     // what there is may not be installed
 	ResultStale       = "stale"       // what is live is what the channel names, but the channel has expired
 	ResultUnreachable = "unreachable" // no mirror answered
@@ -29,38 +31,46 @@ const (
 // Report is what one sync found and did.
 type Report struct {
 	Result   string         `json:"result"`
-	Success  bool           `json:"success"` // installed or current
-	Detail   string         `json:"detail"`  // why, when it was no success
-	Source   string         `json:"source"`  // the mirror that was used, or the one that told most
-	Release  canon.Digest   `json:"release"` // that it found; "" for none
-	Number   int64          `json:"number"`  // of Release; 0 when unknown
-	Checks   []verify.Check `json:"checks"`  // of Release, when it was judged
+	Success  bool           `json:"success"`  // installed, current or pinned
+	Detail   string         `json:"detail"`   // why, when it is neither installed nor current
+	Source   string         `json:"source"`   // the mirror that was used, or the one that told most
+	Release  canon.Digest   `json:"release"`  // that it found; "" for none
+	Number   int64          `json:"number"`   // of Release; 0 when unknown
+	Live     Live           `json:"live"`     // what is in use now, whatever was found
+	Fallback bool           `json:"fallback"` // Live is the release before, since the one that was in use was revoked
+	Checks   []verify.Check `json:"checks"`   // of Release, when it was judged
 	Started  time.Time      `json:"started"`
 	Finished time.Time      `json:"finished"`
 }
 
-// run is a sync under way. report is set before done is closed.
+// Live names the release that is in use; the zero value is none.
+type Live struct {
+	Release canon.Digest `json:"release"` // "" for none
+	Number  int64        `json:"number"`  // 0 for none
+}
+
+// run is a sync under way, or the one that follows it. report is set before done
+// is closed.
 type run struct {
 	done   chan struct{}
 	report *Report
+	next   *run // for those who asked after this one began; nil for nobody
 }
 
-// Sync syncs now, or joins the sync that is under way, and returns its
-// report. It goes on when ctx ends before it; then the result is nil.
+// Sync syncs now and returns the report. A sync that is under way may have
+// looked before what the caller knows of was there: another follows it, one for all who
+// ask meanwhile. It goes on when ctx ends before it; then the result is nil.
 func (s *Server) Sync(ctx context.Context) *Report {
 	s.mu.Lock()
-	r := s.running
-	if r == nil {
-		r = &run{done: make(chan struct{})}
+	r := &run{done: make(chan struct{})}
+	switch {
+	case s.running == nil:
 		s.running = r
-		base := s.base
-		go func() {
-			r.report = s.sync(base)
-			s.mu.Lock()
-			s.running = nil
-			s.mu.Unlock()
-			close(r.done)
-		}()
+		go s.work(s.base, r)
+	case s.running.next == nil:
+		s.running.next = r
+	default:
+		r = s.running.next
 	}
 	s.mu.Unlock()
 	select {
@@ -71,13 +81,25 @@ func (s *Server) Sync(ctx context.Context) *Report {
 	}
 }
 
+// work does the sync r, and those that follow it.
+func (s *Server) work(ctx context.Context, r *run) {
+	for r != nil {
+		r.report = s.sync(ctx)
+		s.mu.Lock()
+		close(r.done)
+		r = r.next
+		s.running = r
+		s.mu.Unlock()
+	}
+}
+
 // sync asks the mirrors in order until one has what may be used.
 func (s *Server) sync(ctx context.Context) *Report {
 	report := &Report{Started: s.opt.Now()}
 	s.events.send("sync", map[string]any{"phase": "started"})
 	s.syncMirrors(ctx, report)
 	report.Finished = s.opt.Now()
-	report.Success = report.Result == ResultInstalled || report.Result == ResultCurrent
+	report.Success = report.Result == ResultInstalled || report.Result == ResultCurrent || report.Result == ResultPinned
 	level := slog.LevelInfo
 	if !report.Success {
 		level = slog.LevelWarn
@@ -87,7 +109,9 @@ func (s *Server) sync(ctx context.Context) *Report {
 	s.metrics.synced(report)
 	s.note(happening{Time: report.Finished, What: report.Result, Good: report.Success, Digest: report.Release, Number: report.Number, Source: report.Source, Detail: report.Detail})
 	s.reload(ctx, report)
-	s.events.send("sync", map[string]any{"phase": "finished", "result": report.Result, "number": report.Number, "detail": report.Detail})
+	s.events.send("sync", map[string]any{
+		"phase": "finished", "result": report.Result, "number": report.Number, "detail": report.Detail, "live": report.Live, "fallback": report.Fallback,
+	})
 	return report
 }
 
@@ -112,9 +136,21 @@ func (s *Server) syncMirrors(ctx context.Context, report *Report) {
 		report.Release, report.Number = got.Release, got.Number
 		if got.Channel != nil {
 			report.Checks = got.Channel.Checks
+			if report.Number == 0 && got.Channel.Manifest == got.Release {
+				report.Number = got.Channel.Release
+			}
 		}
 		if got.Verdict != nil {
 			report.Checks = slices.Concat(report.Checks, got.Verdict.Checks)
+		}
+		if report.Result == ResultPinned {
+			report.Detail = fmt.Sprintf("an operator pinned release %s: release %s was found, and not installed", got.Pinned, got.Release)
+		}
+	}
+	for i := range asked { // the last mirror is not always the one by which it happened
+		if got := asked[i].Synced; got != nil && got.Fallback {
+			report.Fallback = true
+			report.Detail = strings.TrimPrefix(report.Detail+"; ", "; ") + fmt.Sprintf("the release in use was revoked, and the one before, %s, is in use again", got.Live)
 		}
 	}
 }
@@ -124,6 +160,8 @@ func result(a *agent.Attempt) string {
 	switch err := a.Err; {
 	case err == nil && a.Synced.Installed:
 		return ResultInstalled
+	case err == nil && !a.Synced.Pinned.IsZero():
+		return ResultPinned
 	case err == nil:
 		return ResultCurrent
 	case errors.Is(err, agent.ErrRefused), errors.Is(err, oras.ErrInvalid):
@@ -234,6 +272,6 @@ func (s *Server) syncNow(w http.ResponseWriter, r *http.Request) {
 	}
 	problem(w, status, report.Detail, map[string]any{
 		"result": report.Result, "success": false, "source": report.Source, "release": report.Release, "number": report.Number,
-		"checks": report.Checks, "started": report.Started, "finished": report.Finished,
+		"live": report.Live, "fallback": report.Fallback, "checks": report.Checks, "started": report.Started, "finished": report.Finished,
 	})
 }

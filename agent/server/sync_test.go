@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"log"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
@@ -55,8 +57,7 @@ func newDepot(t *testing.T, channel bool) *depot {
 		o.Now = func() time.Time { return d.now }
 	})
 	if channel {
-		key := d.published.policy[strings.Index(d.published.policy, "    key: |"):]
-		d.write(d.policy, d.published.policy+"channel:\n  name: stable\n  epoch: 1\n  signers:\n  - name: me\n"+key)
+		d.write(d.policy, d.withChannel())
 	}
 	var err error
 	if d.store, err = oras.Open(context.Background(), d.ref, oras.Options{Write: true}); err != nil {
@@ -136,9 +137,236 @@ func TestUnchangedSyncIsOneConditionalRequest(t *testing.T) {
 		if st := d.status.Load(); st.State != agent.StateStale || !st.Loaded {
 			t.Errorf("after the expiry: %+v", st)
 		}
+		if w := d.do("POST", "/api/models/sync", "", ""); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), `"result":"stale"`) {
+			t.Errorf("a sync after the expiry: %d %s", w.Code, w.Body)
+		}
 		// Nor does it bring a release back that is not what it was.
 		d.frozen = false
 		d.publish(1)
 		d.must(ResultRefused)
 	}
+}
+
+// withChannel is the policy with the channel "stable", which its publisher signs
+// and in which it may revoke.
+func (p *published) withChannel() string {
+	key := "  - name: me\n" + p.policy[strings.Index(p.policy, "    key: |"):]
+	return p.policy + "channel:\n  name: stable\n  epoch: 1\n  signers:\n" + key + "revokers:\n" + key
+}
+
+// announce has the channel of what is synced from name the release that is
+// offered, number n, for a while, and revoke others.
+func (s *site) announce(sequence int64, n int, valid time.Duration, revoked ...int) {
+	s.t.Helper()
+	ctx, now := context.Background(), time.Now()
+	must := func(err error) {
+		s.t.Helper()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	manifest := func(ref oras.Ref) canon.Digest {
+		s.t.Helper()
+		store, err := oras.Open(ctx, ref, oras.Options{})
+		must(err)
+		d, err := store.Resolve(ctx, oras.TagLatest)
+		must(err)
+		return d.Digest
+	}
+	c := verify.Channel{
+		Product: verify.DefaultProduct, Channel: "stable", Epoch: 1, Sequence: sequence, Release: int64(n), Manifest: manifest(s.refs[n-1]), Lowest: 1,
+		Issued: verify.FormatTime(now.Add(-time.Hour)), Expires: verify.FormatTime(now.Add(valid)),
+	}
+	for _, r := range revoked {
+		statement, err := verify.NewRevocation(verify.Revocation{
+			Product: verify.DefaultProduct, Release: int64(r), Manifest: manifest(s.refs[r-1]), Reason: "it flags every health check", Issued: c.Issued,
+		})
+		must(err)
+		b, err := s.signer.Sign(ctx, statement)
+		must(err)
+		c.Revocations = append(c.Revocations, b)
+	}
+	statement, err := verify.NewChannel(c)
+	must(err)
+	bundle, err := s.signer.Sign(ctx, statement)
+	must(err)
+	store, err := oras.Open(ctx, oras.Ref{Layout: s.from}, oras.Options{Write: true})
+	must(err)
+	_, err = oras.PutChannel(ctx, store, "stable", bundle)
+	must(err)
+}
+
+// TestSyncSaysThatAReleaseIsPinned: another release was found, and "current"
+// would be a lie.
+func TestSyncSaysThatAReleaseIsPinned(t *testing.T) {
+	for _, channel := range []bool{false, true} {
+		s := newSite(t)
+		if channel {
+			s.write(s.policy, s.withChannel())
+		}
+		offer := func(n int) {
+			s.offer(n)
+			s.announce(int64(n), n, time.Hour)
+		}
+		offer(1)
+		s.must(ResultInstalled)
+		one := s.live.Load().Release().Digest
+		v, err := s.opt.Agent.Verifier(t.Context(), s.policy, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.opt.Agent.Pin(t.Context(), v, false, "until Monday", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.must(ResultCurrent); r.Detail != "" {
+			t.Errorf("pinned to what there is: %+v", r)
+		}
+		offer(2)
+		w := s.do("POST", "/api/models/sync", "", "")
+		var r Report
+		if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		if w.Code != 200 || r.Result != ResultPinned || !r.Success || r.Live != (Live{one, 1}) || r.Release == one || !strings.Contains(r.Detail, "pinned release "+one.String()) || r.Fallback {
+			t.Errorf("channel %v: %d %s", channel, w.Code, w.Body)
+		}
+		if channel && r.Number != 2 {
+			t.Errorf("the channel calls it %d", r.Number)
+		}
+		if got := s.do("GET", "/", "", "").Body.String(); !strings.Contains(got, "<b>pinned</b>") || !strings.Contains(got, "an operator pinned release") {
+			t.Error("the page does not say it")
+		}
+		if _, err := s.opt.Agent.Pin(t.Context(), v, true, "", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.must(ResultInstalled); r.Live.Number != 2 {
+			t.Errorf("afterwards: %+v", r)
+		}
+	}
+}
+
+// TestSyncSaysWhatIsLiveAfterARevocation: the release before is in use again,
+// or nothing is, and whoever asks is told which.
+func TestSyncSaysWhatIsLiveAfterARevocation(t *testing.T) {
+	s := newSite(t)
+	s.write(s.policy, s.withChannel())
+	for n := 1; n <= 2; n++ {
+		s.offer(n)
+		s.announce(int64(n), n, time.Hour)
+		if r := s.must(ResultInstalled); r.Live.Number != int64(n) || r.Fallback {
+			t.Errorf("installed: %+v", r)
+		}
+	}
+	one, two := s.status.Load().Previous, s.live.Load().Release().Digest
+	events := s.events.listen()
+	s.announce(3, 2, time.Hour, 2)
+	w := s.do("POST", "/api/models/sync", "", "")
+	var r Report
+	if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil {
+		t.Fatal(err)
+	}
+	if w.Code != http.StatusConflict || r.Result != ResultRefused || r.Release != two || r.Live != (Live{one, 1}) || !r.Fallback || !strings.Contains(r.Detail, one.String()+", is in use again") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if last := *s.status.Load().LastSync; last.Live != r.Live || !last.Fallback {
+		t.Errorf("GET /api/models: %+v", last)
+	}
+	told := false
+	for len(events) > 0 {
+		e := <-events
+		told = told || e.name == "sync" && strings.Contains(string(e.data), `"fallback":true`) && strings.Contains(string(e.data), `"live":{"release":"`+one.String()+`","number":1}`)
+	}
+	if !told {
+		t.Error("the events do not tell it")
+	}
+	if got := s.do("GET", "/", "", "").Body.String(); !strings.Contains(got, "is in use again") {
+		t.Error("the page does not tell it")
+	}
+
+	// Once more: nothing is left, and nothing is called live.
+	s.announce(4, 2, time.Hour, 1, 2)
+	if r := s.must(ResultRefused); r.Live != (Live{}) || r.Fallback {
+		t.Errorf("nothing left: %+v", r)
+	}
+	if st := s.status.Load(); st.State != agent.StateRevoked || st.Loaded {
+		t.Errorf("nothing left: %+v", st)
+	}
+}
+
+// gate is a registry that holds its answers back until it is opened, and then
+// has nothing. Each request that came is told.
+type gate struct {
+	came chan string
+	open chan struct{}
+	ref  oras.Ref
+}
+
+func newGate(t *testing.T) *gate {
+	g := &gate{came: make(chan string, 100), open: make(chan struct{})}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.came <- r.Method + " " + r.URL.Path
+		select {
+		case <-g.open:
+		case <-r.Context().Done():
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	t.Cleanup(srv.Close)
+	g.ref = oras.Ref{Repository: strings.TrimPrefix(srv.URL, "http://") + "/models/web"}
+	return g
+}
+
+// TestLateCallersGetASyncOfTheirOwn: what was published while a sync was
+// looking elsewhere is seen by who asks then.
+func TestLateCallersGetASyncOfTheirOwn(t *testing.T) {
+	g := newGate(t)
+	s := newSite(t, func(o *Options) { o.From = append([]oras.Ref{g.ref}, o.From...) })
+	s.offer(1)
+	first, late := make(chan *Report, 1), make(chan *Report, 1)
+	go func() { first <- s.Sync(context.Background()) }()
+	<-g.came
+	gone, stop := context.WithCancel(t.Context())
+	stop()
+	for range 3 { // they ask, and do not wait
+		s.Sync(gone)
+	}
+	asked := time.Now()
+	go func() { late <- s.Sync(context.Background()) }()
+	close(g.open)
+	if r := <-first; !r.Started.Before(asked) {
+		t.Errorf("the first: %+v", r)
+	}
+	if r := <-late; r.Started.Before(asked) {
+		t.Error("a late caller was given a sync that began before it asked")
+	}
+	if n := s.metrics.syncCount.Load(); n > 3 {
+		t.Errorf("%d syncs for those who asked at once", n)
+	}
+}
+
+// TestSyncOutlivesItsCaller: who asked is told that it goes on, and it does.
+func TestSyncOutlivesItsCaller(t *testing.T) {
+	g := newGate(t)
+	s := newSite(t, func(o *Options) { o.From = append([]oras.Ref{g.ref}, o.From...) })
+	s.offer(1)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		<-g.came
+		stop()
+	}()
+	r := httptest.NewRequestWithContext(ctx, "POST", "/api/models/sync", nil)
+	r.Host = "localhost"
+	w := httptest.NewRecorder()
+	s.Handler(false).ServeHTTP(w, r)
+	if w.Code != http.StatusGatewayTimeout || w.Header().Get("Content-Type") != "application/problem+json" || !strings.Contains(w.Body.String(), "goes on") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	close(g.open)
+	for range 1000 {
+		if s.live.Load() != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("the sync ended with its caller")
 }

@@ -60,9 +60,11 @@ function refresh() {
 
 // outcome says what came of a sync.
 function outcome(report) {
-  return report.result === "installed" ? `Release ${report.number} is in use now.`
+  const back = report.fallback && report.live ? ` Release ${report.live.number}, the one before, is in use again.` : "";
+  return report.result === "installed" ? (back ? `The release in use was revoked.${back}` : `Release ${report.number} is in use now.`)
     : report.result === "current" ? "The newest release is in use already."
-    : report.result ? `Sync ${report.result}: ${report.detail}` : report.detail;
+    : report.result === "pinned" ? `Not installed: ${report.number ? `release ${report.number}` : "another release"} was found, and an operator pinned release ${report.live.number}.`
+    : report.result ? `Sync ${report.result}: ${report.detail}.${back}` : report.detail;
 }
 
 let busy = false;
