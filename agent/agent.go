@@ -98,7 +98,15 @@ func (a *Agent) Verifier(ctx context.Context, path string, offline bool) (*verif
 	if err != nil {
 		return nil, err
 	}
-	if p, err = verify.LoadTrustedRoot(ctx, p, filepath.Join(a.dir, "tuf"), offline); err != nil {
+	return a.Trust(ctx, p, offline)
+}
+
+// Trust returns a verifier that demands p, with the trusted root that its TUF
+// repository publishes, if it names one. With offline that is the one kept of
+// the last time, which is accepted until it expires.
+func (a *Agent) Trust(ctx context.Context, p verify.Policy, offline bool) (*verify.Verifier, error) {
+	p, err := verify.LoadTrustedRoot(ctx, p, filepath.Join(a.dir, "tuf"), offline)
+	if err != nil {
 		return nil, err
 	}
 	return verify.New(p)

@@ -74,14 +74,31 @@ func (s *Scorer) Classes() []string { return s.set.Classes() }
 // goroutine.
 type Session struct {
 	s       *Scorer
+	sites   int // whose history is kept at most; 0 as many as the release says
 	tracker *feature.Tracker
 	vector  [feature.Dim]float32
 	scores  model.Scores
 }
 
 // Session returns a session without any history.
-func (s *Scorer) Session() *Session {
-	return &Session{s: s, tracker: feature.NewTracker(s.extract.Config())}
+func (s *Scorer) Session() *Session { return s.LiveSession(0) }
+
+// LiveSession is a session for clients that name the sites: it keeps the history
+// of at most so many, and forgets first the one longest unused, where the release
+// would have it remember more.
+func (s *Scorer) LiveSession(sites int) *Session {
+	x := &Session{s: s, sites: sites}
+	x.forget()
+	return x
+}
+
+// forget begins with no history.
+func (x *Session) forget() {
+	c := x.s.extract.Config()
+	if x.sites > 0 {
+		c.Tracker.Sites = min(c.Tracker.Sites, x.sites)
+	}
+	x.tracker = feature.NewTracker(c)
 }
 
 // Vector returns the features of r, given the records that the session saw
@@ -95,10 +112,10 @@ func (x *Session) Vector(r *record.Record) []float32 {
 // do not keep it in the same way; then it starts anew.
 func (x *Session) Move(s *Scorer) {
 	a, b := s.extract.Config(), x.s.extract.Config()
-	if a.Schema != b.Schema || a.Tracker != b.Tracker || a.Address != b.Address || a.Redaction != b.Redaction {
-		x.tracker = feature.NewTracker(a)
-	}
 	x.s = s
+	if a.Schema != b.Schema || a.Tracker != b.Tracker || a.Address != b.Address || a.Redaction != b.Redaction {
+		x.forget()
+	}
 }
 
 // Score is Vector and what the models say about it. The scores are reused by

@@ -35,9 +35,11 @@ func (s *Server) guard(h *http.ServeMux, remote bool) http.Handler {
 		open := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
 		switch {
 		case !remote && !s.knownHost(r):
+			head.Set("Connection", "close")
 			problem(w, http.StatusMisdirectedRequest, "this server is not called "+r.Host+": name it with --host if it is", nil)
 		case remote && !open && !bears(r, want):
 			head.Set("WWW-Authenticate", "Bearer")
+			head.Set("Connection", "close") // a stranger keeps no place
 			problem(w, http.StatusUnauthorized, "from another machine a request must bear the token", nil)
 		case origin.Check(r) != nil:
 			problem(w, http.StatusForbidden, "a page of another site may not ask this", nil)

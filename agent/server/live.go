@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
@@ -55,10 +56,17 @@ func (s *Server) load(next *agent.Scorer, now time.Time) {
 	s.opt.Log.Info("loaded", "product", next.Release().Release.Product, "release", next.Release().Release.Number, "digest", next.Release().Digest)
 }
 
+// How long a release that is loaded goes on being used while it cannot be
+// judged again, for reasons that say nothing about it.
+const (
+	policyGrace  = 15 * time.Second // the policy is missing or not valid: somebody may be writing it
+	machineGrace = 10 * time.Minute // this machine cannot read its files, such as when it has too many open
+)
+
 // reload judges what is installed by the policy of this moment, and loads or
-// unloads it. report is that of the sync just made, or nil. A policy that
-// cannot be read, or a state that is damaged, unloads too: nothing is used
-// that was not judged.
+// unloads it. report is that of the sync just made, or nil. A state that is
+// damaged unloads at once. A policy that cannot be read, or files that cannot,
+// unload what was judged before only if they stay so.
 func (s *Server) reload(ctx context.Context, report *Report) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -72,14 +80,21 @@ func (s *Server) reload(ctx context.Context, report *Report) {
 	if ctx.Err() != nil {
 		return // nothing was found out
 	}
-	if err != nil {
-		st.Reason = verify.Printable(err.Error())
-		st.State = agent.StateRefused
-		if errors.Is(err, agent.ErrNothing) {
-			st.State = agent.StateNone
+	if s.staysLoaded(err, now) {
+		kept := *old
+		kept.State, kept.Reason = agent.StateStale, "cannot be judged again: "+verify.Printable(err.Error())
+		kept.LastSync, kept.Policy = st.LastSync, st.Policy
+		st = &kept
+	} else {
+		if err != nil {
+			st.Reason = verify.Printable(err.Error())
+			st.State = agent.StateRefused
+			if errors.Is(err, agent.ErrNothing) {
+				st.State = agent.StateNone
+			}
 		}
+		s.load(scorer, now)
 	}
-	s.load(scorer, now)
 	if live := s.live.Load(); live != nil {
 		st.Loaded, st.Since = true, live.since
 		if report != nil {
@@ -106,14 +121,50 @@ func (s *Server) reload(ctx context.Context, report *Report) {
 	}
 }
 
+// staysLoaded reports whether what is loaded may go on being used although
+// err kept it from being judged at the time now. s.reloading is held.
+func (s *Server) staysLoaded(err error, now time.Time) bool {
+	if err == nil || s.live.Load() == nil || errors.Is(err, agent.ErrCorrupt) || errors.Is(err, agent.ErrRefused) || errors.Is(err, agent.ErrNothing) {
+		s.unjudged = time.Time{}
+		return false
+	}
+	if s.unjudged.IsZero() {
+		s.unjudged = now
+	}
+	grace := machineGrace
+	if errors.Is(err, verify.ErrPolicy) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		grace = policyGrace
+	}
+	return now.Sub(s.unjudged) < grace
+}
+
+// failing reports whether the last judgement could not be made.
+func (s *Server) failing() bool {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	return !s.unjudged.IsZero()
+}
+
 // judge fills st with what is installed, and returns a Scorer of it if it may
-// be used.
+// be used. Where the trusted root can no longer be had (what was kept of it
+// expires, and nobody answers) the one that this policy was last read with still
+// judges what is installed, though nothing new: silence must not disarm a server.
+// s.reloading is held.
 func (s *Server) judge(ctx context.Context, st *Status) (*agent.Scorer, error) {
-	v, err := s.opt.Agent.Verifier(ctx, s.opt.Policy, true)
+	p, err := verify.LoadPolicy(s.opt.Policy)
 	if err != nil {
 		return nil, err
 	}
-	st.Policy = v.Policy().Digest
+	st.Policy = p.Digest
+	v, rootless := s.opt.Agent.Trust(ctx, p, true)
+	switch {
+	case rootless == nil:
+		s.trust = v
+	case p.TUF != nil && s.trust != nil && s.trust.Policy().Digest == p.Digest:
+		v = s.trust
+	default:
+		return nil, rootless
+	}
 	in, err := s.opt.Agent.Status(ctx, v, st.Checked)
 	if err != nil {
 		return nil, err
@@ -128,6 +179,9 @@ func (s *Server) judge(ctx context.Context, st *Status) (*agent.Scorer, error) {
 		return nil, err
 	}
 	st.Release = describe(scorer.Release())
+	if rootless != nil {
+		st.State, st.Reason = agent.StateStale, verify.Printable(rootless.Error())
+	}
 	return scorer, nil
 }
 

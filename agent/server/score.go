@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -20,6 +19,7 @@ import (
 const (
 	maxScoreBody = 4 << 20 // bytes
 	maxScoreRows = 10_000
+	maxLiveSites = 16 // sites of which live history is kept: about 25 MB for each that is full
 )
 
 var errRows = fmt.Errorf("more than %d rows: send several requests", maxScoreRows)
@@ -65,14 +65,28 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, fmt.Sprintf("history %q is neither fresh nor live", history), nil)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxScoreBody))
+	busy := func() {
+		w.Header().Set("Retry-After", "1")
+		problem(w, http.StatusServiceUnavailable, errBusy.Error()+": try again in a moment", nil)
+	}
+	body, release, err := s.shares.body(w, r)
+	defer release()
 	var long *http.MaxBytesError
 	switch {
+	case errors.Is(err, errBusy):
+		busy()
+		return
 	case errors.As(err, &long):
 		problem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes: send several requests", maxScoreBody), nil)
 		return
 	case err != nil:
 		problem(w, http.StatusBadRequest, "the body could not be read: "+err.Error(), nil)
+		return
+	}
+	release, err = s.shares.answer(r.Context(), len(body))
+	defer release()
+	if err != nil {
+		busy()
 		return
 	}
 	live := s.live.Load()
@@ -156,7 +170,7 @@ func (s *Server) withHistory(live *loaded, f func(*agent.Session) (agent.Count, 
 	s.sessions.Lock()
 	defer s.sessions.Unlock()
 	if s.history == nil {
-		s.history = live.Session()
+		s.history = live.LiveSession(maxLiveSites)
 	}
 	s.history.Move(live.Scorer)
 	return f(s.history)

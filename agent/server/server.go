@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
 	"github.com/battle-hardened-ai/bhtrain/oras"
+	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 // Options say what a Server keeps loaded and for whom.
@@ -55,14 +57,18 @@ type Server struct {
 	status  atomic.Pointer[Status] // never nil
 	events  *hub
 	metrics *metrics
+	shares  shares
 
-	reloading sync.Mutex      // held while live and status are decided
-	mu        sync.Mutex      // guards the next three
-	running   *run            // the sync that is under way, or nil
-	recent    []happening     // the newest last
-	base      context.Context // of syncs, which go on when whoever asked for one is gone
-	sessions  sync.Mutex      // held while live history is used
-	history   *agent.Session  // of requests that ask for live history; nil before the first
+	reloading sync.Mutex       // held while live and status are decided; guards the next two
+	unjudged  time.Time        // since when no judgement could be made; zero when the last one was
+	trust     *verify.Verifier // that judged last
+
+	mu       sync.Mutex      // guards the next three
+	running  *run            // the sync that is under way, or nil
+	recent   []happening     // the newest last
+	base     context.Context // of syncs, which go on when whoever asked for one is gone
+	sessions sync.Mutex      // held while live history is used
+	history  *agent.Session  // of requests that ask for live history; nil before the first
 }
 
 // New returns a server that has nothing loaded yet.
@@ -74,7 +80,7 @@ func New(opt Options) *Server {
 		opt.Now = time.Now
 	}
 	opt.Store.Sessions = new(oras.Sessions)
-	s := &Server{opt: opt, started: opt.Now(), events: newHub(), metrics: newMetrics(), base: context.Background()}
+	s := &Server{opt: opt, started: opt.Now(), events: newHub(), metrics: newMetrics(), shares: newShares(), base: context.Background()}
 	s.status.Store(&Status{State: agent.StateNone, Reason: "not looked yet"})
 	return s
 }
@@ -119,8 +125,12 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 			ErrorLog:          slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
 			BaseContext:       func(net.Listener) context.Context { return ctx },
 		}
+		in := l.Listener
+		if l.Remote {
+			in = &fairListener{Listener: in, open: map[netip.Prefix]int{}}
+		}
 		all.Go(func() {
-			err := srv.Serve(netutil.LimitListener(l.Listener, maxConnections))
+			err := srv.Serve(netutil.LimitListener(in, maxConnections))
 			if !errors.Is(err, http.ErrServerClosed) {
 				cancel(err)
 			}
@@ -160,7 +170,7 @@ func (s *Server) Handler(remote bool) http.Handler {
 		"GET /metrics":          s.metrics.handler.ServeHTTP,
 		"GET /openapi.yaml":     openapi,
 		"GET /healthz":          healthy,
-		"GET /readyz":           s.ready,
+		"GET /readyz":           s.ready(remote),
 	} {
 		mux.HandleFunc(pattern, h)
 	}
@@ -173,12 +183,18 @@ func healthy(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, "ok\n")
 }
 
-// ready says whether records can be scored.
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	if s.live.Load() == nil {
-		st := s.status.Load()
-		problem(w, http.StatusServiceUnavailable, "nothing is loaded: "+st.Reason, nil)
-		return
+// ready says whether records can be scored, and to users of this machine why
+// not: reasons name files.
+func (s *Server) ready(remote bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if s.live.Load() != nil {
+			healthy(w, nil)
+			return
+		}
+		detail := "nothing is loaded"
+		if st := s.status.Load(); !remote {
+			detail += ": " + st.Reason
+		}
+		problem(w, http.StatusServiceUnavailable, detail, nil)
 	}
-	healthy(w, nil)
 }

@@ -220,6 +220,9 @@ func (s *Server) wait(ctx context.Context, d time.Duration) {
 				s.reload(ctx, nil)
 				return
 			}
+			if s.failing() {
+				s.reload(ctx, nil)
+			}
 		case <-next.C:
 			return
 		case <-ctx.Done():
