@@ -155,11 +155,12 @@ func browse(t *testing.T) *surf {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(stop)
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()))
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox)
 	browser, closeBrowser := chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(closeBrowser)
 	tab, closeTab := chromedp.NewContext(browser)
 	t.Cleanup(closeTab)
+	t.Cleanup(func() { chromedp.Cancel(tab) }) // which waits for the browser, and removes its folder
 	b := &surf{t: t, tab: tab}
 	chromedp.ListenTarget(tab, func(e any) {
 		switch e := e.(type) {
