@@ -70,6 +70,7 @@ type Agent struct {
 	dir     string
 	fs      durable.FS
 	tryLock func(path string) (unlock func(), err error)
+	tell    func(Progress) // how far a sync has come; nil for nobody
 }
 
 // Open returns the agent with the given state directory, which Sync makes

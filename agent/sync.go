@@ -61,13 +61,13 @@ func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *ver
 	if _, wrong := a.clock(st, now); wrong != "" {
 		return nil, fmt.Errorf("%s: %w: %s", a.dir, ErrRefused, wrong)
 	}
-	store, err := oras.Open(ctx, ref, opt)
-	if err != nil {
-		return nil, err
-	}
-	s := &syncing{a: a, v: v, st: st, store: store, now: now, policy: policy, out: &Synced{Previous: st.Live, Product: v.Policy().Product}}
+	s := &syncing{a: a, v: v, st: st, now: now, policy: policy, out: &Synced{Previous: st.Live, Product: v.Policy().Product}}
 	s.open = func(ctx context.Context, place oras.Ref) (oras.Store, error) { return oras.Open(ctx, place, opt) }
 	s.source = ref.Place()
+	s.reach(PhaseMirror, canon.Digest{})
+	if s.store, err = oras.Open(ctx, ref, opt); err != nil {
+		return nil, err
+	}
 	err = s.find(ctx, ref)
 	s.out.Live = st.Live
 	if err != nil {
@@ -129,6 +129,7 @@ func (s *syncing) find(ctx context.Context, ref oras.Ref) error {
 	if ref.Tag != "" || !ref.Digest.IsZero() {
 		return fmt.Errorf("%s: the policy names channel %s, which says what to install: leave out the tag and the digest", ref, s.v.Policy().Channel.Name)
 	}
+	s.reach(PhaseChannel, canon.Digest{})
 	channel, err := s.a.accept(ctx, s.store, s.v, s.st, s.now)
 	s.out.Channel = channel
 	if err != nil {
@@ -161,7 +162,7 @@ func (s *syncing) take(ctx context.Context, d canon.Digest, channel *verify.Chan
 			return err
 		}
 	}
-	verdict, release, err := s.v.Release(ctx, s.store, d, s.now, verify.Options{Channel: channel, Open: s.open})
+	verdict, release, err := s.v.Release(ctx, s.watched(d), d, s.now, verify.Options{Channel: channel, Open: s.open})
 	if err != nil {
 		return err
 	}
@@ -183,6 +184,7 @@ func (s *syncing) take(ctx context.Context, d canon.Digest, channel *verify.Chan
 	case rel.Number == st.Highest && st.Newest != d:
 		return fmt.Errorf("%w: another release with number %d was accepted before: %s", ErrRefused, rel.Number, st.Newest)
 	}
+	s.reach(PhaseInstall, d)
 	if err := s.a.install(ctx, release, verdict, s.v, channel, s.now); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 const (
 	maxListeners = 64               // of events at once
-	waiting      = 16               // events that a listener may be behind before it is let go
+	waiting      = 64               // events that a listener may be behind before it is let go
 	scoresEvery  = 2 * time.Second  // event "scores", while somebody listens and there are any
 	keepAlive    = 15 * time.Second // a comment, so that proxies and clients see that the connection lives
 )
@@ -21,6 +21,8 @@ const (
 type hub struct {
 	mu        sync.Mutex
 	listeners map[chan event]bool
+	sync      event  // the last one of that name
+	flushing  bool   // every scoresEvery, while there are listeners
 	fresh     scored // since the last event "scores"
 	total     scored // since the start
 }
@@ -64,9 +66,13 @@ func (h *hub) send(name string, v any) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	e := event{name, b}
+	if name == "sync" {
+		h.sync = e
+	}
 	for c := range h.listeners {
 		select {
-		case c <- event{name, b}:
+		case c <- e:
 		default:
 			delete(h.listeners, c)
 			close(c)
@@ -84,7 +90,25 @@ func (h *hub) listen() chan event {
 	}
 	c := make(chan event, waiting)
 	h.listeners[c] = true
+	if !h.flushing {
+		h.flushing = true
+		go h.keepFlushing()
+	}
 	return c
+}
+
+// keepFlushing sends the events "scores" until nobody listens any more.
+func (h *hub) keepFlushing() {
+	for range time.Tick(scoresEvery) {
+		h.flush()
+		h.mu.Lock()
+		h.flushing = len(h.listeners) > 0
+		on := h.flushing
+		h.mu.Unlock()
+		if !on {
+			return
+		}
+	}
 }
 
 func (h *hub) leave(c chan event) {
@@ -126,9 +150,19 @@ func (h *hub) flush() {
 	h.send("scores", e)
 }
 
+// underWay returns the last event of the sync that is under way, if one is.
+func (s *Server) underWay() (event, bool) {
+	s.mu.Lock()
+	running := s.running != nil
+	s.mu.Unlock()
+	s.events.mu.Lock()
+	defer s.events.mu.Unlock()
+	return s.events.sync, running && s.events.sync.name != ""
+}
+
 // stream answers GET /events with server-sent events: the status at once and
-// whenever it changes, each sync as it begins and ends, and every two seconds
-// how many records were found to be what.
+// whenever it changes, each sync as it begins, goes on and ends, and every two
+// seconds how many records were found to be what.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	c := s.events.listen()
 	if c == nil {
@@ -149,16 +183,15 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		panic("server: internal error: " + err.Error())
 	}
 	ok := put(fmt.Sprintf("retry: 2000\nevent: status\ndata: %s\n\n", first))
+	if e, under := s.underWay(); ok && under {
+		ok = put(fmt.Sprintf("event: %s\ndata: %s\n\n", e.name, e.data))
+	}
 	alive := time.NewTicker(keepAlive)
 	defer alive.Stop()
-	scores := time.NewTicker(scoresEvery)
-	defer scores.Stop()
 	for ok {
 		select {
 		case e, more := <-c:
 			ok = more && put(fmt.Sprintf("event: %s\ndata: %s\n\n", e.name, e.data))
-		case <-scores.C:
-			s.events.flush()
 		case <-alive.C:
 			ok = put(": here\n\n")
 		case <-r.Context().Done():

@@ -115,6 +115,24 @@ func (s *Server) sync(ctx context.Context) *Report {
 	return report
 }
 
+// fetchEvery is how often those who listen are told how much of a release has
+// come.
+const fetchEvery = 200 * time.Millisecond
+
+// tell returns what tells those who listen how far a sync has come.
+func (s *Server) tell() func(agent.Progress) {
+	var last agent.Progress
+	var at time.Time
+	return func(p agent.Progress) {
+		more := p.Phase == last.Phase && p.Source == last.Source && p.Digest == last.Digest
+		if more && p.Done < p.Total && time.Since(at) < fetchEvery {
+			return
+		}
+		last, at = p, time.Now()
+		s.events.send("sync", p)
+	}
+}
+
 func (s *Server) syncMirrors(ctx context.Context, report *Report) {
 	report.Result = ResultFailed
 	v, err := s.opt.Agent.Verifier(ctx, s.opt.Policy, false)
@@ -122,7 +140,7 @@ func (s *Server) syncMirrors(ctx context.Context, report *Report) {
 		report.Detail = verify.Printable(err.Error())
 		return
 	}
-	asked, best := s.opt.Agent.SyncMirrors(ctx, s.opt.From, s.opt.Store, v, s.opt.Policy, s.opt.Now())
+	asked, best := s.opt.Agent.Watched(s.tell()).SyncMirrors(ctx, s.opt.From, s.opt.Store, v, s.opt.Policy, s.opt.Now())
 	for i := range asked {
 		if a := &asked[i]; a != best {
 			s.opt.Log.Warn("mirror was not used", "source", a.From.String(), "result", result(a), "reason", verify.Printable(a.Err.Error()))

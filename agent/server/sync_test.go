@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -291,6 +292,81 @@ func TestSyncSaysWhatIsLiveAfterARevocation(t *testing.T) {
 	if st := s.status.Load(); st.State != agent.StateRevoked || st.Loaded {
 		t.Errorf("nothing left: %+v", st)
 	}
+}
+
+// TestSyncTellsHowFarItIs listens while a release is fetched, while nothing is
+// new, and while a mirror does not answer.
+func TestSyncTellsHowFarItIs(t *testing.T) {
+	s := newSite(t, func(o *Options) {
+		o.From = append([]oras.Ref{{Layout: filepath.Join(t.TempDir(), "none")}}, o.From...)
+	})
+	s.write(s.policy, s.withChannel())
+	s.offer(1)
+	s.announce(1, 1, time.Hour)
+	events := s.events.listen()
+	phases := func() (all []string) {
+		var done, total int64
+		for len(events) > 0 {
+			e := <-events
+			var p struct {
+				agent.Progress
+				Result string `json:"result"`
+			}
+			if e.name != "sync" {
+				continue
+			}
+			if err := json.Unmarshal(e.data, &p); err != nil {
+				t.Fatal(err)
+			}
+			if p.Phase == agent.PhaseFetch {
+				if p.Done < done || p.Done > p.Total || p.Digest != s.live.Load().Release().Digest {
+					t.Errorf("%s", e.data)
+				}
+				done, total = p.Done, p.Total
+			}
+			if p.Phase == agent.PhaseMirror && (len(all) == 1) == strings.Contains(p.Source, s.from) {
+				t.Errorf("asked %s after %q", p.Source, all)
+			}
+			if len(all) == 0 || all[len(all)-1] != string(p.Phase) || p.Phase == agent.PhaseMirror {
+				all = append(all, string(p.Phase))
+			}
+		}
+		if done != total {
+			t.Errorf("%d of %d bytes at the end", done, total)
+		}
+		if a := s.live.Load().Release(); total != 0 {
+			want := int64(len(a.Config) + len(a.ReleaseJSON))
+			for _, m := range a.Models {
+				want += int64(len(m.Data))
+			}
+			if total != want {
+				t.Errorf("%d bytes in all, want %d", total, want)
+			}
+		}
+		return all
+	}
+	s.must(ResultInstalled)
+	if got, want := phases(), []string{"started", "mirror", "mirror", "channel", "fetch", "verify", "install", "finished"}; !slices.Equal(got, want) {
+		t.Errorf("something new: %q, want %q", got, want)
+	}
+	s.must(ResultCurrent)
+	if got, want := phases(), []string{"started", "mirror", "mirror", "channel", "finished"}; !slices.Equal(got, want) {
+		t.Errorf("nothing new: %q, want %q", got, want)
+	}
+	// One that comes later is told where the sync is.
+	if _, under := s.underWay(); under {
+		t.Error("told of a sync that has ended")
+	}
+	g := newGate(t)
+	s.opt.From = []oras.Ref{g.ref}
+	ended := make(chan *Report)
+	go func() { ended <- s.Sync(context.Background()) }()
+	<-g.came
+	if e, under := s.underWay(); !under || !strings.Contains(string(e.data), `"phase":"mirror"`) {
+		t.Errorf("a sync under way: %s", e.data)
+	}
+	close(g.open)
+	<-ended
 }
 
 // gate is a registry that holds its answers back until it is opened, and then

@@ -67,16 +67,29 @@ function outcome(report) {
     : report.result ? `Sync ${report.result}: ${report.detail}.${back}` : report.detail;
 }
 
+// phase says how far a sync is. What is told often, the bytes, is not said aloud.
+function phase(sync) {
+  const place = document.getElementById("bytes");
+  place.hidden = sync.phase !== "fetch";
+  if (sync.phase === "fetch") {
+    const bar = place.querySelector("progress");
+    [bar.max, bar.value] = [sync.total, sync.done];
+    place.querySelector("span").textContent = `${number(sync.done)} of ${number(sync.total)} bytes`;
+  }
+  const text = {
+    started: "A sync is under way …", mirror: `Asking ${sync.source} …`, channel: "Judging what the channel says …",
+    fetch: "Fetching the release …", verify: "Verifying the release …", install: "Installing the release …",
+  }[sync.phase];
+  if (text && progress.textContent !== text) say(text);
+}
+
 let busy = false;
 document.getElementById("sync").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (busy) return;
   busy = true;
   button.setAttribute("aria-disabled", "true");
-  const began = Date.now();
-  const wait = () => say(`Asking for the newest release, and judging it … ${Math.floor((Date.now() - began) / 1000)} s`);
-  wait();
-  const ticking = setInterval(wait, 1000);
+  say("Asking for the newest release …");
   let said;
   try {
     const answer = await fetch("/api/models/sync", { method: "POST", headers: { Accept: "application/json" } });
@@ -85,7 +98,6 @@ document.getElementById("sync").addEventListener("submit", async (event) => {
   } catch (error) {
     said = `The agent does not answer: ${error.message}`;
   }
-  clearInterval(ticking);
   await refresh();
   say(said);
   button.removeAttribute("aria-disabled");
@@ -174,7 +186,6 @@ events.addEventListener("status", (event) => {
 });
 events.addEventListener("sync", (event) => {
   const sync = JSON.parse(event.data);
-  if (busy) return;
-  if (sync.phase === "started") say("A sync is under way …");
-  else refresh().then(() => say(outcome(sync)));
+  if (sync.phase !== "finished") phase(sync);
+  else if (!busy) refresh().then(() => say(outcome(sync)));
 });
