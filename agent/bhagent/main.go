@@ -15,8 +15,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -69,13 +71,26 @@ func openAgent(dir string) *agent.Agent {
 // parseRefs parses the values of --from.
 func parseRefs(from []string) (refs []oras.Ref, err error) {
 	for _, f := range from {
-		ref, err := oras.ParseRef(f)
+		ref, err := parseFrom(f)
 		if err != nil {
-			return nil, cli.Usagef("%w", err)
+			return nil, cli.Usagef("--from: %w", err)
 		}
 		refs = append(refs, ref)
 	}
 	return refs, nil
+}
+
+// parseFrom parses a reference to read from. The name of a host alone is none,
+// though a directory could be called so: it would be asked for ever in vain.
+func parseFrom(s string) (oras.Ref, error) {
+	ref, err := oras.ParseRef(s)
+	if err != nil || ref.Layout == "" || strings.ContainsAny(s, `/\:`) || !strings.Contains(strings.Trim(s, "."), ".") {
+		return ref, err
+	}
+	if _, err := os.Stat(s); errors.Is(err, fs.ErrNotExist) {
+		return oras.Ref{}, fmt.Errorf("%q: no such directory, and no name after the host: write %s/NAME for a repository, ./%s for a directory", s, s, s)
+	}
+	return ref, nil
 }
 
 // policyFlag declares --policy of the commands that need none.
@@ -270,7 +285,8 @@ var rollbackCommand = cli.Command{
 A decision against what the channel names, for when a release does harm that
 its signatures do not show. It is written down with its time and reason, and
 holds until 'bhagent pin --off'. The policy must allow the release now, and
-nobody may have revoked it.`,
+nobody may have revoked it. A running 'bhagent run' follows within about a
+second, 'bhagent tail' within ten.`,
 	Example: `
 bhagent rollback --to sha256:… --reason "flags every health check"`,
 	Setup: func(fs *pflag.FlagSet) runFunc {

@@ -147,23 +147,34 @@ func (s *settings) oldVariables(log *slog.Logger) {
 			}
 			s.from = []string{ref}
 			log.Info("an older variable says where to sync from: write it as --from", "variable", name, "from", ref)
+			if scheme, _, _ := strings.Cut(value, "://"); (scheme == "http" || scheme == "ws") && !s.plainHTTP {
+				log.Info("it is asked over TLS all the same, unless --plain-http is given or it is on this machine", "variable", name)
+			}
 		}
 	}
 }
 
+// oldRepository is where a host has the releases when an older variable, which
+// named a service, gives no path.
+const oldRepository = "models/web"
+
 // fromURL makes a reference of the address of an older service: its host and
-// path name a repository, whatever its scheme.
+// path name a repository, oldRepository without a path, whatever its scheme.
 func fromURL(value string) (string, error) {
+	if !strings.Contains(value, "://") {
+		_, err := parseFrom(value)
+		return value, err
+	}
 	if _, err := oras.ParseRef(value); err == nil {
 		return value, nil
 	}
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("it is no address")
+		return "", fmt.Errorf("it is no address: write HOST/NAME")
 	}
 	path := strings.Trim(u.Path, "/")
 	if path == "" {
-		return "", fmt.Errorf("it names a host and no repository there: write HOST/NAME")
+		path = oldRepository
 	}
 	host := u.Host
 	if !strings.ContainsAny(host, ".:") && host != "localhost" {
@@ -186,8 +197,11 @@ at /v1/score, what is loaded and why at /api/models, metrics at /metrics.
 When no registry answers it goes on with what it has. A release that the
 policy no longer allows is unloaded at once.
 
+What 'bhagent rollback' and 'bhagent pin' decide holds here a second later.
+
 The file of --config is YAML whose keys are the flags. MODEL_SYNC_URL and
-RELAY_URL of older agents say where to sync from when nothing else does.`,
+RELAY_URL of older agents say where to sync from when nothing else does: of
+http://HOST:PORT the repository HOST:PORT/models/web.`,
 	Example: `
 bhagent run --from registry.example.org/models/web --policy policy.yaml
 bhagent run --config /etc/bhagent/config.yaml
@@ -250,15 +264,17 @@ func (s *settings) run(ctx context.Context, log *slog.Logger) error {
 			return cli.Usagef("%s: a token has at least 16 characters", s.tokenFile)
 		}
 	}
-	listeners, err := s.listeners(ctx, opt.Token)
-	if err != nil {
-		return err
-	}
+	// The lock comes first: a second process for the same state directory shall
+	// hear of that, and touch nothing of the first.
 	unlock, err := opt.Agent.Hold()
 	if err != nil {
-		return err
+		return fmt.Errorf("daemon.lock, which one 'bhagent run' has at a time: %w", err)
 	}
 	defer unlock()
+	listeners, err := s.listeners(ctx, opt.Token, log)
+	if err != nil {
+		return err
+	}
 	srv := server.New(opt)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -273,16 +289,34 @@ func (s *settings) run(ctx context.Context, log *slog.Logger) error {
 			}
 		}
 	}()
-	for _, l := range listeners {
+	// A server takes its first request when it has judged what is installed.
+	ready := sync.OnceFunc(func() { notify("READY=1") })
+	for i, l := range listeners {
 		log.Info("listening", "address", l.Addr().String(), "remote", l.Remote)
+		listeners[i].Listener = announced{l.Listener, ready}
 	}
-	notify("READY=1")
-	defer notify("STOPPING=1")
-	return srv.Run(ctx, listeners...)
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() {
+		notify("STOPPING=1") // before requests that are under way are waited for
+		end()
+	})()
+	return srv.Run(serving, listeners...)
+}
+
+// announced calls ready before it accepts.
+type announced struct {
+	net.Listener
+	ready func()
+}
+
+func (a announced) Accept() (net.Conn, error) {
+	a.ready()
+	return a.Listener.Accept()
 }
 
 // listeners opens what requests are taken from.
-func (s *settings) listeners(ctx context.Context, token string) (out []server.Listener, err error) {
+func (s *settings) listeners(ctx context.Context, token string, log *slog.Logger) (out []server.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range out {
@@ -303,7 +337,7 @@ func (s *settings) listeners(ctx context.Context, token string) (out []server.Li
 			return nil, err
 		}
 		if s.tlsCert != "" || s.tlsKey != "" {
-			pair := &keyPair{cert: s.tlsCert, key: s.tlsKey}
+			pair := &keyPair{cert: s.tlsCert, key: s.tlsKey, log: log}
 			if _, err := pair.get(nil); err != nil {
 				l.Close()
 				return nil, err
@@ -313,30 +347,36 @@ func (s *settings) listeners(ctx context.Context, token string) (out []server.Li
 		out = append(out, server.Listener{Listener: l, Remote: remote})
 	}
 	if s.socket != "" {
-		// What a killed process left is removed; the socket of a live one is not.
-		if info, err := os.Lstat(s.socket); err == nil {
-			if info.Mode().Type() != fs.ModeSocket {
-				return out, fmt.Errorf("%s is there and no socket", s.socket)
-			}
-			if c, err := net.DialTimeout("unix", s.socket, time.Second); err == nil {
-				c.Close()
-				return out, fmt.Errorf("%s: another process serves there", s.socket)
-			}
-			if err := os.Remove(s.socket); err != nil {
-				return out, err
-			}
-		}
-		l, err := new(net.ListenConfig).Listen(ctx, "unix", s.socket)
+		l, err := listenSocket(ctx, s.socket)
 		if err != nil {
-			return out, err
-		}
-		if err := os.Chmod(s.socket, 0o660); err != nil {
-			l.Close()
 			return out, err
 		}
 		out = append(out, server.Listener{Listener: l})
 	}
 	return out, nil
+}
+
+// listenSocket listens on a Unix socket that this user and group may use, from
+// the moment that it is there. What a killed process left in its place is
+// removed, and nothing else: a live process may be too busy to answer.
+func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("--socket %s: something else than a socket is there: remove it, or name another path", path)
+		}
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
+			c.Close()
+		}
+		if !errors.Is(err, errNobody) {
+			return nil, fmt.Errorf("--socket %s: another process serves there, or may do so (%v): end it, or name another path", path, err)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	defer umask(umask(0o117))
+	return new(net.ListenConfig).Listen(ctx, "unix", path)
 }
 
 // beyondLoopback reports whether an address to listen on can be reached from
@@ -359,23 +399,33 @@ func beyondLoopback(listen string) (bool, error) {
 // keyPair is a certificate that is read again when its file has changed.
 type keyPair struct {
 	cert, key string
+	log       *slog.Logger
 	mu        sync.Mutex
-	changed   time.Time
+	changed   time.Time // the file of pair
+	failed    time.Time // the file that the log told of
 	pair      *tls.Certificate
 }
 
 func (k *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	var at time.Time // zero when there is no file
 	info, err := os.Stat(k.cert)
-	if err == nil && (k.pair == nil || !info.ModTime().Equal(k.changed)) {
+	if err == nil {
+		at = info.ModTime()
+	}
+	if err == nil && (k.pair == nil || !at.Equal(k.changed)) {
 		var pair tls.Certificate
 		if pair, err = tls.LoadX509KeyPair(k.cert, k.key); err == nil {
-			k.pair, k.changed = &pair, info.ModTime()
+			k.pair, k.changed, k.failed = &pair, at, at
 		}
 	}
 	if k.pair == nil {
 		return nil, errors.Join(errors.New("TLS certificate"), err)
+	}
+	if err != nil && !at.Equal(k.failed) {
+		k.failed = at
+		k.log.Warn("the TLS certificate cannot be read: the one before serves on", "reason", err)
 	}
 	return k.pair, nil // the old one while a new one is being written
 }
@@ -390,6 +440,7 @@ func notify(state string) {
 		name = "\x00" + name[1:]
 	}
 	if c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"}); err == nil {
+		c.SetWriteDeadline(time.Now().Add(time.Second))
 		c.Write([]byte(state))
 		c.Close()
 	}

@@ -60,7 +60,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	now := time.Now()
 	cert, key := certificate(t, dir, 1, now)
 	s := settings{listen: "127.0.0.1:0", tlsCert: cert, tlsKey: key}
-	listeners, err := s.listeners(context.Background(), "")
+	listeners, err := s.listeners(context.Background(), "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	if n := serial(); n != 2 {
 		t.Errorf("serial number %d while it is written", n)
 	}
-	if _, err := (&settings{listen: "127.0.0.1:0", tlsCert: cert, tlsKey: key}).listeners(context.Background(), ""); err == nil {
+	if _, err := (&settings{listen: "127.0.0.1:0", tlsCert: cert, tlsKey: key}).listeners(context.Background(), "", slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a server without a certificate starts")
 	}
 	if _, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
@@ -134,7 +134,14 @@ func TestOlderVariables(t *testing.T) {
 		{nil, "https://models.example.org/web/models", "", "oci://models.example.org/web/models", "write it as --from"},
 		{nil, "http://10.0.0.1:5000/models", "wss://x.example/y", "oci://10.0.0.1:5000/models", "is ignored"},
 		{nil, "", "wss://relay.example.org:60001/models", "oci://relay.example.org:60001/models", "RELAY_URL"},
-		{nil, "http://10.0.0.1:60002", "", "", "names a host and no repository"},
+		{nil, "http://10.0.0.1:60002", "ws://10.0.0.1:60001", "oci://10.0.0.1:60002/models/web", "asked over TLS all the same"},
+		{nil, "https://relay.example.org:60002/", "", "oci://relay.example.org:60002/models/web", "write it as --from"},
+		{nil, "", "wss://relay.example.org:60001", "oci://relay.example.org:60001/models/web", "write it as --from"},
+		{nil, "https://u:s3cret@relay.example.org", "", "oci://relay.example.org/models/web", "write it as --from"},
+		{nil, "models.example.org", "", "", "write models.example.org/NAME"},
+		{nil, "models.example.org", "wss://relay.example.org", "oci://relay.example.org/models/web", "write models.example.org/NAME"},
+		{nil, "models.example.org:60002", "", "", "HOST/NAME"},
+		{nil, "https:///x", "", "", "write HOST/NAME"},
 		{nil, "http://host/path", "", "oci://host:443/path", "MODEL_SYNC_URL"},
 		{nil, "./mirror", "", "./mirror", "MODEL_SYNC_URL"},
 		{nil, "", "", "", ""},
@@ -151,6 +158,26 @@ func TestOlderVariables(t *testing.T) {
 		}
 		if !slices.Equal(s.from, want) || !strings.Contains(log.String(), c.mentions) {
 			t.Errorf("%+v: from %q, log %s", c, s.from, log.String())
+		}
+		if strings.Contains(log.String(), "s3cret") {
+			t.Errorf("%+v: a password is logged: %s", c, log.String())
+		}
+	}
+}
+
+// A host alone is no place to sync from, and no directory unless there is one.
+func TestHostAloneIsRefused(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("dist.v2", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for from, good := range map[string]bool{
+		"models.example.org": false, "10.0.0.1": false, "dist.v3": false,
+		"dist.v2": true, "./dist.v3": true, "dist": true, "..": true, "oci-layout:dist.v3": true, "models.example.org/m": true,
+	} {
+		_, err := parseRefs([]string{from})
+		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "write "+from+"/NAME") {
+			t.Errorf("%s: %v", from, err)
 		}
 	}
 }

@@ -145,6 +145,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 		})
 	}
 	all.Go(func() { s.keep(ctx) })
+	all.Go(func() { s.watch(ctx) })
 	<-ctx.Done()
 	all.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
