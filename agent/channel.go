@@ -40,8 +40,12 @@ func (a *Agent) accept(ctx context.Context, store oras.Store, v *verify.Verifier
 	kept, lost := durable.ReadFile(a.fs, a.channelPath(name), oras.MaxBundle)
 	same := false
 	if lost == nil {
-		// An error says nothing yet: the store is asked for the bundle then.
-		same, _ = oras.ChannelIs(ctx, store, name, kept)
+		var err error
+		same, err = oras.ChannelIs(ctx, store, name, kept)
+		// Of what is there and is no channel, or is not there, the verdict tells.
+		if err != nil && !errors.Is(err, oras.ErrNotFound) && !errors.Is(err, oras.ErrInvalid) {
+			return nil, err
+		}
 	}
 	var c *verify.ChannelVerdict
 	if same {

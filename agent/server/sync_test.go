@@ -27,6 +27,7 @@ type depot struct {
 	store  oras.Store
 	ref    oras.Ref
 	frozen bool // it says so whatever is asked
+	down   bool
 	now    time.Time
 	asked  []string // with the status of the answer
 }
@@ -37,6 +38,11 @@ func newDepot(t *testing.T, channel bool) *depot {
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		known := r.Header.Get("If-None-Match")
+		if d.down {
+			d.asked = append(d.asked, r.Method+" "+r.URL.Path+" 503")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
 		answer := httptest.NewRecorder()
 		inner.ServeHTTP(answer, r)
 		if known != "" && (d.frozen || known == `"`+answer.Header().Get("Docker-Content-Digest")+`"`) {
@@ -445,4 +451,22 @@ func TestSyncOutlivesItsCaller(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("the sync ended with its caller")
+}
+
+// An outage is asked about three times and no more, and the registry is a stranger afterwards.
+func TestKnownRegistryThatFailsIsOpenedAnew(t *testing.T) {
+	d := newDepot(t, true)
+	d.publish(1)
+	d.must(ResultInstalled)
+	d.asked, d.down = nil, true
+	d.must(ResultUnreachable)
+	tag := "GET /v2/models/web/manifests/channel-stable "
+	if want := []string{tag + "503", tag + "503", tag + "503"}; !slices.Equal(d.asked, want) {
+		t.Errorf("down: asked %q", d.asked)
+	}
+	d.asked, d.down = nil, false
+	d.must(ResultCurrent)
+	if want := []string{"GET /v2/", tag + "304"}; !slices.Equal(d.asked, want) {
+		t.Errorf("up again: asked %q", d.asked)
+	}
 }
