@@ -129,3 +129,9 @@ func Documents(ctx context.Context, s Store, subject canon.Digest) (list []Docum
 	}
 	return list, complete, nil
 }
+
+// ReadDocument returns a document that Documents listed.
+func ReadDocument(ctx context.Context, s Store, info DocumentInfo) (Document, error) {
+	data, err := readBlob(ctx, s, Descriptor{MediaType: info.Type, Digest: info.Digest, Size: info.Size}, MaxDocument)
+	return Document{Type: info.Type, Name: info.Name, Data: data}, err
+}

@@ -240,6 +240,28 @@ channel:
 		b.WriteString("\n# One of these must have signed the dataset of a release.\ndatasets:\n  publishers:\n")
 		writeIdentities(&b, p.Datasets.Publishers, "    ")
 	}
+	if r := p.Reproductions; r != nil {
+		fmt.Fprintf(&b, `
+# How many of these operators must have rebuilt a release and had its bytes.
+reproductions:
+  min: %d
+`, r.Min)
+		if r.Block {
+			b.WriteString("  on_failure: block\n")
+		}
+		b.WriteString("  rebuilders:\n")
+		for _, reb := range r.Rebuilders {
+			fmt.Fprintf(&b, "    - operator: %s\n", strconv.Quote(reb.Operator))
+			if len(reb.Where) > 0 {
+				b.WriteString("      where:\n")
+				for _, ref := range reb.Where {
+					fmt.Fprintf(&b, "        - %s\n", strconv.Quote(ref.String()))
+				}
+			}
+			b.WriteString("      identities:\n")
+			writeIdentities(&b, reb.Identities, "        ")
+		}
+	}
 	b.WriteString(`
 # Optional demands; without them any value that a publisher signs is accepted.
 # All fields are described in POLICY.md of the source.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -221,6 +222,16 @@ func TestInitPolicyTrustsWhatItWasGiven(t *testing.T) {
 		if p.Product != product || p.Publishers[0].Name != "A: #1 'x' \"y\" \\ ~" || !p.Publishers[0].Key.Equal(a) || p.Publishers[1].Name != "null" || !p.Publishers[1].Key.Equal(b) {
 			t.Errorf("read back as %+v", p)
 		}
+	}
+	rebuilds := &ReproductionPolicy{Min: 1, Block: true, Rebuilders: []Rebuilder{
+		{Operator: "x: #", Identities: []Identity{{Name: "B", Key: b}}, Where: []oras.Ref{{Repository: "example.org/audits"}, {Layout: "/srv/a:b"}}},
+	}}
+	text, err := InitPolicy(Policy{Product: "shop", Publishers: []Identity{{Name: "A", Key: a}}, Reproductions: rebuilds})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := ParsePolicy(text); err != nil || !reflect.DeepEqual(p.Reproductions, rebuilds) {
+		t.Errorf("%v, read back as %+v", err, p.Reproductions)
 	}
 	if _, err := InitPolicy(Policy{Product: "No Such", Publishers: []Identity{{Name: "A", Key: a}}}); !errors.Is(err, ErrPolicy) || errors.Is(err, oras.ErrInvalid) {
 		t.Errorf("a product that no release can have: %v", err)

@@ -10,10 +10,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/zip"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/internal/sign"
@@ -318,9 +322,10 @@ func (a *audited) attest(who string, n int64, more ...string) result {
 }
 
 // watch is one look of 'bhverify watch' by an auditor.
-func (a *audited) watch(who string) result {
+func (a *audited) watch(who string, more ...string) result {
 	a.t.Helper()
-	return a.run(nil, a.own("bhverify"), "watch", a.from, "--policy", "policy.yaml", "--state", who+".json", "--key", a.auditors[who].Path(), "--once")
+	args := []string{"watch", a.from, "--policy", "policy.yaml", "--state", who + ".json", "--key", a.auditors[who].Path(), "--once"}
+	return a.run(nil, a.own("bhverify"), append(args, more...)...)
 }
 
 // says wants an exit code and texts.
@@ -585,7 +590,7 @@ func TestThreeAuditorsOnThreeProcessors(t *testing.T) {
 // A release of another algorithm is rebuilt by the version that made it, if the
 // policy allows that with its sum; otherwise no toolchain is started.
 func TestBootstrapBuildsOnlyWhatThePolicyAllows(t *testing.T) {
-	a := newAudited(t, "ann")
+	a := newAudited(t, "ann", "bob")
 	now := fmt.Sprintf("const Algorithm = %d", trainer.Algorithm)
 	other := newSource(t, filepath.Join(t.TempDir(), "source"), "v0.8.0", map[string][2]string{
 		"trainer/recipe.go": {now, fmt.Sprintf("const Algorithm = %d", trainer.Algorithm+1)},
@@ -658,4 +663,92 @@ func TestBootstrapBuildsOnlyWhatThePolicyAllows(t *testing.T) {
 		t.Errorf("%v, %+v", err, report)
 	}
 	a.says("auditors", a.run(nil, "bhverify", "auditors", a.from, "--policy", "policy.yaml"), 0, "v0.8.0", "1 of 1, needs 1")
+
+	// The same through a module proxy, where Go is asked for the version; what it
+	// gives is built only if it has the sum.
+	log := filepath.Join(t.TempDir(), "go.log")
+	caches := a.env
+	through := func(dir string) {
+		a.env = append(slices.Clone(caches), "GOPROXY=file://"+proxyOf(t, other.name.Version, dir), a.logged(log))
+	}
+	ran := func(what string, want ...string) {
+		t.Helper()
+		text, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var have []string
+		for line := range strings.Lines(string(text)) {
+			have = append(have, strings.Fields(line)[0])
+		}
+		if !slices.Equal(have, want) {
+			t.Errorf("%s: ran go %q, want %q", what, have, want)
+		}
+		if err := os.Remove(log); err != nil {
+			t.Fatal(err)
+		}
+	}
+	through(changed)
+	a.says("another zip file in the proxy", rebuild("--bootstrap"), 3, "and the policy allows "+other.name.H1, "nothing was built")
+	ran("another zip file in the proxy", "mod")
+	a.says("watch, with that", a.watch("bob", "--bootstrap"), 3, "and the policy allows "+other.name.H1)
+	ran("watch, with that", "mod")
+	through(other.dir)
+	a.says("proxy", rebuild("--bootstrap"), 0, "built from its source", "REPRODUCED")
+	ran("proxy", "mod", "build")
+	a.says("watch, without --bootstrap", a.watch("bob"), 3, "no trainer that the policy names; --bootstrap")
+	a.says("watch", a.watch("bob", "--bootstrap"), 0, "built from its source", "attested PASS")
+	ran("watch", "mod", "build")
+	state, err := os.ReadFile(filepath.Join(a.dir, "bob.json"))
+	if err != nil || !strings.Contains(string(state), `"number":1,"obtained":"`+a.manifest[1].String()) || !strings.Contains(string(state), `"result":"PASS"`) {
+		t.Errorf("%v, %s", err, state)
+	}
+	a.demand("min: 2", "ann", "bob")
+	a.says("two auditors", a.run(nil, "bhverify", "auditors", a.from, "--policy", "policy.yaml"), 0, "2 of 2, needs 2")
+}
+
+// logged is a PATH on which each run of go is noted in a file first.
+func (a *audited) logged(log string) string {
+	a.t.Helper()
+	path, err := exec.LookPath("go")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	dir := a.t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\necho \"$@\" >> '"+log+"'\nexec '"+path+"' \"$@\"\n"), 0o755); err != nil {
+		a.t.Fatal(err)
+	}
+	return "PATH=" + dir + string(filepath.ListSeparator) + os.Getenv("PATH")
+}
+
+// proxyOf makes a directory that is a module proxy with one version, that of the
+// tree in dir.
+func proxyOf(t *testing.T, version, dir string) string {
+	t.Helper()
+	const path = "github.com/battle-hardened-ai/bhtrain"
+	proxy := t.TempDir()
+	at := filepath.Join(proxy, filepath.FromSlash(path), "@v")
+	if err := os.MkdirAll(at, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{
+		"list": []byte(version + "\n"), version + ".mod": mod, version + ".info": fmt.Appendf(nil, `{"Version":%q,"Time":"2026-01-01T00:00:00Z"}`, version),
+	} {
+		if err := os.WriteFile(filepath.Join(at, name), text, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Create(filepath.Join(at, version+".zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = zip.CreateFromDir(f, module.Version{Path: path, Version: version}, dir)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return proxy
 }

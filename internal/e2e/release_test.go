@@ -338,6 +338,27 @@ func (u *user) blob(layout, name string) canon.Digest {
 	return canon.Sum(a.Model(name))
 }
 
+// Two releases of one dataset describe it each; which is which is shown.
+func TestInspectSaysWhatDocumentsAreAbout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains")
+	}
+	u := newUser(t)
+	for n := 1; n <= 2; n++ {
+		u.must("bhtrain", "run", "-q", "--release", fmt.Sprint(n), "--seed", fmt.Sprint(n), "--out", fmt.Sprintf("dist-%d", n))
+		u.must("bhtrain", "push", fmt.Sprintf("dist-%d", n), "oci-layout:both")
+	}
+	out := u.must("bhverify", "inspect", "both")
+	for n := 1; n <= 2; n++ {
+		if strings.Count(out, fmt.Sprintf("application/ld+json, about the dataset of release %d\n", n)) != 1 {
+			t.Errorf("release %d:\n%s", n, out)
+		}
+	}
+	if strings.Count(out, "about the release\n") != 3 {
+		t.Errorf("%s", out)
+	}
+}
+
 func TestPushSaysWhatItLeavesBehind(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains")

@@ -6,13 +6,15 @@
 //	flags=$(go run ./internal/modsum -ldflags) && go build -trimpath -ldflags "$flags" ./pipeline/bhtrain
 //
 // In a Git repository the committed tree at HEAD counts, packed as the module
-// proxy packs it; changes that are not committed make it fail. Elsewhere, such
+// proxy packs it; changes that are not committed, and other files that a build
+// would use, make it fail. Elsewhere, such
 // as in a module unpacked from the proxy, the files count as they are, and
 // -version says which version they are of: the sum depends on it.
 package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,12 +85,19 @@ func sumOf(dir, version string) (source, error) {
 	_, err = os.Stat(filepath.Join(dir, ".git"))
 	repository := err == nil
 	if repository {
-		changed, err := git(dir, "status", "--porcelain")
+		changed, err := git(dir, "status", "--porcelain", "--untracked-files=no")
 		if err != nil {
 			return source{}, err
 		}
 		if changed != "" {
-			return source{}, fmt.Errorf("%s has changes that are not committed, which no sum names: commit them or put them aside:\n%s", dir, changed)
+			return source{}, fmt.Errorf("%s has changes that are not committed, which no sum names: commit them or put them aside ('git stash'):\n%s", dir, changed)
+		}
+		stray, err := strays(dir)
+		if err != nil {
+			return source{}, err
+		}
+		if len(stray) > 0 {
+			return source{}, fmt.Errorf("%s has files that are not committed and would be built in, which no sum names: commit them or move them away:\n%s", dir, strings.Join(stray, "\n"))
 		}
 		if s.Commit, err = git(dir, "rev-parse", "HEAD"); err != nil {
 			return source{}, err
@@ -109,6 +119,59 @@ func sumOf(dir, version string) (source, error) {
 		return zip.CreateFromDir(w, m, dir)
 	})
 	return s, err
+}
+
+// strays lists the files that a build would use, on some system, and that Git
+// does not know: whatever else lies about, such as releases and keys, changes
+// nothing that is built of the tree.
+func strays(dir string) ([]string, error) {
+	list, err := git(dir, "ls-files", "-z")
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, name := range strings.Split(list, "\x00") {
+		known[name] = true
+	}
+	root, err := run(dir, "go", "list", "-m", "-f", "{{.Dir}}")
+	if err != nil {
+		return nil, err
+	}
+	packages, err := run(dir, "go", "list", "-e", "-json=Dir,GoFiles,CgoFiles,IgnoredGoFiles,IgnoredOtherFiles,CFiles,CXXFiles,MFiles,HFiles,FFiles,SFiles,SwigFiles,SwigCXXFiles,SysoFiles,EmbedFiles", "./...")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	look := func(name string) {
+		if name = filepath.ToSlash(name); !known[name] {
+			found = append(found, name)
+		}
+	}
+	for _, name := range []string{"go.sum", "go.work", "vendor/modules.txt"} { // what else the go command heeds
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			look(name)
+		}
+	}
+	for d := json.NewDecoder(strings.NewReader(packages)); ; {
+		var p map[string]any
+		if err := d.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("go list: %w", err)
+		}
+		at, err := filepath.Rel(root, fmt.Sprint(p["Dir"]))
+		if err != nil {
+			return nil, err
+		}
+		for _, files := range p {
+			files, _ := files.([]any)
+			for _, name := range files {
+				look(filepath.Join(at, fmt.Sprint(name)))
+			}
+		}
+	}
+	slices.Sort(found)
+	return found, nil
 }
 
 // hashZip is the h1 sum of the module zip that create writes.
@@ -163,14 +226,18 @@ func newest(tags string) string {
 	return best
 }
 
-func git(dir string, args ...string) (string, error) {
-	cmd := exec.Command("git", args...)
+func git(dir string, args ...string) (string, error) { return run(dir, "git", args...) }
+
+// run returns what a program writes, without the white space around it.
+func run(dir, program string, args ...string) (string, error) {
+	cmd := exec.Command(program, args...)
 	cmd.Dir = dir
+	cmd.Env = append(cmd.Environ(), "GOFLAGS=-mod=readonly", "GOWORK=off")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
+		return "", fmt.Errorf("%s %s: %w: %s", program, args[0], err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return strings.TrimSpace(string(out)), nil
 }

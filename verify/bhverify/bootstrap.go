@@ -86,7 +86,11 @@ func (b *bootstrap) build(ctx context.Context, work string, want verify.Trainer)
 		return "", err
 	}
 	if have != want.H1 {
-		return "", fmt.Errorf("%w: --bootstrap: the source of %s has %s, and the policy allows %s; nothing was built", rebuild.ErrRefused, verify.Printable(m.String()), have, want.H1)
+		hint := ""
+		if *b.source != "" {
+			hint = "; a checkout has to be of that very version and hold nothing else ('git status --ignored' shows what else is there)"
+		}
+		return "", fmt.Errorf("%w: --bootstrap: the source of %s has %s, and the policy allows %s; nothing was built%s", rebuild.ErrRefused, verify.Printable(m.String()), have, want.H1, hint)
 	}
 	tree, program := filepath.Join(work, "source"), filepath.Join(work, "bhverify")
 	if runtime.GOOS == "windows" {
@@ -100,7 +104,7 @@ func (b *bootstrap) build(ctx context.Context, work string, want verify.Trainer)
 	if want.Commit != "" {
 		flags += fmt.Sprintf(" -X %s.commit=%s", in, want.Commit)
 	}
-	_, err = goCommand(ctx, tree, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", flags, "-o", program, "./verify/bhverify")
+	_, err = goCommand(ctx, tree, nil, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", flags, "-o", program, "./verify/bhverify")
 	return program, err
 }
 
@@ -121,9 +125,10 @@ func packSource(to string, m module.Version, dir string) error {
 	return errors.Join(err, f.Close())
 }
 
-// download asks the module proxy for the zip file of a module.
+// download asks the module proxy for the zip file of a module. It is put into
+// work, so that what was downloaded before has no say.
 func download(ctx context.Context, work string, m module.Version) (string, error) {
-	out, err := goCommand(ctx, work, "mod", "download", "-json", m.Path+"@"+m.Version)
+	out, err := goCommand(ctx, work, []string{"GOMODCACHE=" + filepath.Join(work, "modules"), "GOFLAGS=-modcacherw"}, "mod", "download", "-json", m.Path+"@"+m.Version)
 	if err != nil {
 		return "", err
 	}
@@ -136,8 +141,9 @@ func download(ctx context.Context, work string, m module.Version) (string, error
 
 // goCommand runs the Go toolchain with settings that are fixed but for its
 // folders and the proxy. The sums of dependencies stand in go.sum of the source,
-// whose own sum the policy has, so no other database is asked.
-func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) {
+// whose own sum the policy has, so no other database is asked. More settings
+// overrule these.
+func goCommand(ctx context.Context, dir string, more []string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(),
@@ -145,6 +151,7 @@ func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) 
 		"GOSUMDB=off", "GONOSUMDB=", "GONOSUMCHECK=", "GOPRIVATE=", "GONOPROXY=", "GOINSECURE=", "GOVCS=*:off",
 		"CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOAMD64=v1",
 	)
+	cmd.Env = append(cmd.Env, more...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

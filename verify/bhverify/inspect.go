@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/spf13/pflag"
 
 	"github.com/battle-hardened-ai/bhtrain/internal/canon"
@@ -123,7 +125,8 @@ type viewChannel struct {
 }
 
 type viewDocument struct {
-	About string `json:"about"`
+	About   string `json:"about"`
+	Release int64  `json:"release"` // number of the release that it is for, as far as it says so; else 0
 	oras.DocumentInfo
 }
 
@@ -189,6 +192,8 @@ type inspection struct {
 	store    oras.Store
 	verifier *verify.Verifier // nil without a policy
 	now      time.Time
+
+	described int // descriptions of the dataset that were read
 }
 
 // about adds the statements and documents about a manifest.
@@ -215,7 +220,7 @@ func (v *inspection) about(ctx context.Context, what string, d canon.Digest, tag
 	listed := map[canon.Digest]bool{}
 	for _, doc := range docs {
 		listed[doc.Manifest] = true
-		v.Documents = append(v.Documents, viewDocument{what, doc})
+		v.Documents = append(v.Documents, viewDocument{what, v.writtenFor(ctx, doc), doc})
 	}
 	for _, line := range list.Skipped {
 		digest, _ := canon.ParseDigest(line[:min(len(line), len("sha256:")+64)])
@@ -225,6 +230,31 @@ func (v *inspection) about(ctx context.Context, what string, d canon.Digest, tag
 	}
 	v.Complete = v.Complete && list.Complete && complete && err == nil
 	return nil
+}
+
+// maxDescriptions is how many descriptions of a dataset are read.
+const maxDescriptions = 16
+
+// writtenFor is the number of the release that a description of a dataset was
+// written for: each release of one dataset has its own. Others say 0.
+func (v *inspection) writtenFor(ctx context.Context, info oras.DocumentInfo) int64 {
+	if info.Type != oras.TypeJSONLD || v.described == maxDescriptions {
+		return 0
+	}
+	v.described++
+	var said struct {
+		Version string `json:"version"` // 7.0.0+…
+	}
+	doc, err := oras.ReadDocument(ctx, v.store, info)
+	if err != nil || json.Unmarshal(doc.Data, &said) != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(said.Version, ".")
+	n, err := strconv.ParseInt(first, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func (v *inspection) dataset(ctx context.Context, d canon.Digest) error {
@@ -321,7 +351,11 @@ func (v *view) writeText(w io.Writer, policy string) error {
 		line("  none")
 	}
 	for _, d := range v.Documents {
-		line("  %-24s %12d bytes  %s, about the %s", d.Name, d.Size, d.Type, d.About)
+		about := "about the " + d.About
+		if d.Release != 0 {
+			about += fmt.Sprintf(" of release %d", d.Release)
+		}
+		line("  %-24s %12d bytes  %s, %s", d.Name, d.Size, d.Type, about)
 	}
 	if len(v.Skipped) > 0 {
 		line("Left aside")

@@ -33,6 +33,7 @@ Then every signature needs a time stamp, and one by certificate a log entry.`,
 bhverify policy init --key signing.pub -o policy.yaml
 bhverify policy init --product web --key "Example Org=example.pub" --key backup.pub
 bhverify policy init --key signing.pub --channel stable --channel-key desk.pub --revoker-key security.pub --dataset-key data.pub
+bhverify policy init --key signing.pub --rebuilder university.pub --rebuilder "Ann=ann.pub" --rebuilder bob.pub --min-rebuilds 2
 bhverify policy init --trusted-root trusted_root.json --certificate-oidc-issuer https://token.actions.githubusercontent.com --certificate-identity https://github.com/o/r/.github/workflows/train.yml@refs/heads/main`,
 		Setup: func(fs *pflag.FlagSet) func(context.Context, *cli.Call, []string) error {
 			const many = "; may be given several times"
@@ -46,6 +47,8 @@ bhverify policy init --trusted-root trusted_root.json --certificate-oidc-issuer 
 			deskKeys := fs.StringArray("channel-key", nil, "`[NAME=]PUB`: public key of a channel signer (default: those of --key)"+many)
 			revokerKeys := fs.StringArray("revoker-key", nil, "`[NAME=]PUB`: public key of one who may have a release unloaded"+many)
 			datasetKeys := fs.StringArray("dataset-key", nil, "`[NAME=]PUB`: public key of a dataset publisher; the dataset must be signed then"+many)
+			rebuilders := fs.StringArray("rebuilder", nil, "`[NAME=]PUB`: public key of an auditor, one operator each, whose rebuild counts"+many)
+			rebuilds := fs.Int("min-rebuilds", 1, "`K`: how many of --rebuilder must have rebuilt a release")
 			product := fs.String("product", "", "`NAME`: the one product whose releases are accepted (default \""+verify.DefaultProduct+"\")")
 			out := fs.StringP("output", "o", "", "`FILE`: a new file to write to instead of standard output")
 			return func(_ context.Context, c *cli.Call, args []string) error {
@@ -58,6 +61,8 @@ bhverify policy init --trusted-root trusted_root.json --certificate-oidc-issuer 
 					return cli.Usagef("policy init: --certificate-identity needs --certificate-oidc-issuer and --trusted-root")
 				case len(*sans) == 0 && (*issuer != "" || *noSCT):
 					return cli.Usagef("policy init: --certificate-oidc-issuer and --insecure-ignore-sct are for --certificate-identity")
+				case len(*rebuilders) == 0 && fs.Changed("min-rebuilds"):
+					return cli.Usagef("policy init: --min-rebuilds is for --rebuilder")
 				case *channel == "" && (len(*deskKeys)+len(*revokerKeys) > 0 || fs.Changed("epoch")):
 					return cli.Usagef("policy init: --epoch, --channel-key and --revoker-key are for --channel")
 				}
@@ -96,6 +101,16 @@ bhverify policy init --trusted-root trusted_root.json --certificate-oidc-issuer 
 						}
 						p.Channel.Signers = append(p.Channel.Signers, id)
 					}
+				}
+				if len(*rebuilders) > 0 {
+					p.Reproductions = &verify.ReproductionPolicy{Min: *rebuilds}
+				}
+				for _, arg := range *rebuilders {
+					id, err := readIdentity(arg)
+					if err != nil {
+						return err
+					}
+					p.Reproductions.Rebuilders = append(p.Reproductions.Rebuilders, verify.Rebuilder{Operator: id.Name, Identities: []verify.Identity{id}})
 				}
 				if *root != "" {
 					var err error

@@ -56,7 +56,7 @@ func mayAttest(opt Options) error {
 		return fmt.Errorf("%w: this build does not know where it runs", ErrAttest)
 	}
 	if allowed := opt.Verifier.Policy().Trainers; allowed != nil && !slices.ContainsFunc(allowed, p.Trainer.Matches) {
-		return fmt.Errorf("%w: this program (%s) is no trainer that the policy names", ErrRefused, p.Trainer)
+		return fmt.Errorf("%w: this program (%s) is no trainer that the policy names; --bootstrap builds the one that made the release, if the policy names that", ErrRefused, p.Trainer)
 	}
 	return nil
 }
