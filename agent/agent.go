@@ -53,6 +53,7 @@ const (
 // Agent keeps verified releases in a state directory:
 //
 //	state.json              which release is live, and all that was accepted before
+//	history.jsonl           the last syncs of the daemon, to show; nothing is decided by it
 //	releases/<hex>/         one OCI image layout per installed release: its files and its provenance
 //	releases/<hex>.bundles  the bundles that it was believed for
 //	releases/<hex>.json     the verdict with which it was installed, to show later
@@ -127,7 +128,7 @@ type Installed struct {
 	Highest   int64           `json:"highest"`   // largest release number accepted
 	Policy    string          `json:"policy"`    // path of the policy file
 	Pinned    canon.Digest    `json:"pinned"`    // release to stay with; "" for none
-	Decisions []Decision      `json:"decisions"` // of operators, the newest last
+	Decisions []Decision      `json:"decisions"` // about the live release, the newest last
 	release   *oras.Artifact  // nil when it may not be used
 }
 
@@ -242,7 +243,7 @@ func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier, c
 	j.state, j.reason = StateRefused, reasons(verdict.Failures())
 	if r := revocation(channel, d); r != nil && r.Binding {
 		j.state = StateRevoked
-		j.reason = fmt.Sprintf("revoked by %s, %s: %s", r.By, r.Issued, r.Reason)
+		j.reason = revokedBy(r)
 	}
 	return j, nil
 }

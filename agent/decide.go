@@ -49,8 +49,8 @@ func (a *Agent) Rollback(ctx context.Context, to canon.Digest, v *verify.Verifie
 }
 
 // Pin decides to stay with the live release, or, with off, not to any more.
-// The channel is read and revocations are obeyed as ever. ErrNothing without a
-// live release.
+// The channel is read and revocations are obeyed as ever: a sync that finds the
+// release revoked ends the pin. ErrNothing without a live release.
 func (a *Agent) Pin(ctx context.Context, v *verify.Verifier, off bool, reason string, now time.Time) (canon.Digest, error) {
 	unlock, err := a.lock()
 	if err != nil {
@@ -75,4 +75,23 @@ func (a *Agent) Pin(ctx context.Context, v *verify.Verifier, off bool, reason st
 	}
 	next.decide(d)
 	return st.Live, a.keep(st, next)
+}
+
+// unpin ends the pin on a release that a revoker of the policy withdrew, so that
+// what the channel names may take its place. That is kept, like a decision of an
+// operator.
+func (s *syncing) unpin(channel *verify.ChannelVerdict) error {
+	r := revocation(channel, s.st.Pinned)
+	if r == nil || !r.Binding {
+		return nil
+	}
+	next := *s.st
+	next.Pinned = canon.Digest{}
+	next.decide(Decision{Time: s.now.UTC().Truncate(time.Second), What: "unpin", By: ByProgram, Release: s.st.Pinned, Reason: verify.Printable(revokedBy(r))})
+	s.out.Unpinned = s.st.Pinned
+	return s.a.keep(s.st, next)
+}
+
+func revokedBy(r *verify.Revoked) string {
+	return fmt.Sprintf("revoked by %s, %s: %s", r.By, r.Issued, r.Reason)
 }

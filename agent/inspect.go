@@ -22,7 +22,7 @@ func (a *Agent) inspect() error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return a.unusable(err)
 	}
 	// A link to the directory is the operator's own; what it leads to is looked at.
 	if info.Mode().Type() != fs.ModeSymlink {
@@ -35,7 +35,7 @@ func (a *Agent) inspect() error {
 			switch name {
 			case "releases", "channels", "tuf":
 				return dir
-			case "state.json", "lock", "daemon.lock":
+			case "state.json", "history.jsonl", "lock", "daemon.lock":
 				return !dir
 			}
 			return false
@@ -59,7 +59,7 @@ func (a *Agent) inspectDir(dir string, ours func(name string, dir bool) bool) er
 		return nil
 	}
 	if err != nil {
-		return err
+		return a.unusable(err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
@@ -142,6 +142,9 @@ func plain(info fs.FileInfo, path string, top bool) error {
 		return fmt.Errorf("%w: %s is a %s, neither a file nor a directory", ErrCorrupt, path, info.Mode().Type())
 	}
 	if why := durable.Foreign(info); why != "" {
+		if top {
+			why += ": run this as the user that owns it, or name another directory with --state"
+		}
 		return fmt.Errorf("%w: %s: %s", ErrCorrupt, path, why)
 	}
 	if top && runtime.GOOS != "windows" && info.Sys() != nil && info.Mode().Perm()&0o020 != 0 {

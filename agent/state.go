@@ -38,13 +38,18 @@ type state struct {
 	Decisions []Decision   `json:"decisions"` // the newest last, at most maxDecisions
 }
 
-// Decision is what an operator decided about the live release, by hand.
+// Decision is what was decided about the live release against what the channel
+// names, or that this is over.
 type Decision struct {
 	Time    time.Time    `json:"time"`
-	What    string       `json:"what"`    // "rollback", "pin" or "unpin"
-	Release canon.Digest `json:"release"` // that it is about
-	Reason  string       `json:"reason"`  // as they gave it
+	What    string       `json:"what"`        // "rollback", "pin" or "unpin"
+	By      string       `json:"by,omitzero"` // "" for an operator, ByProgram for what follows from a revocation
+	Release canon.Digest `json:"release"`     // that it is about
+	Reason  string       `json:"reason"`      // as they gave it
 }
+
+// ByProgram is who decides what no operator did.
+const ByProgram = "bhagent"
 
 const (
 	maxState     = 8 << 20 // bytes; a state has under 4 KiB, and what revocations need
@@ -60,8 +65,11 @@ func (a *Agent) readState() (state, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return state{}, nil
 	}
-	if err != nil {
+	if errors.Is(err, durable.ErrTooLarge) || errors.Is(err, durable.ErrNotFile) {
 		return state{}, fmt.Errorf("%s: %w: %w", a.statePath(), ErrCorrupt, err)
+	}
+	if err != nil {
+		return state{}, a.unusable(err)
 	}
 	line, sum, ok := strings.Cut(string(b), "\n")
 	if want := canon.Sum([]byte(line)).String() + "\n"; !ok || sum != want {
@@ -109,7 +117,7 @@ func (st *state) remember(channel string, m verify.Memory) {
 	st.Channels = channels
 }
 
-// decide writes down what an operator decided.
+// decide writes down a decision.
 func (st *state) decide(d Decision) {
 	st.Decisions = append(st.Decisions, d)
 	if n := len(st.Decisions); n > maxDecisions {

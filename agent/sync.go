@@ -18,6 +18,7 @@ type Synced struct {
 	Installed bool                   `json:"installed"` // something else is live now
 	Fallback  bool                   `json:"fallback"`  // it is the previous release, since the live one was revoked
 	Pinned    canon.Digest           `json:"pinned"`    // an operator decided to stay with this one, and Release is another; "" else
+	Unpinned  canon.Digest           `json:"unpinned"`  // was pinned until a revoker of the policy withdrew it; "" else
 	Release   canon.Digest           `json:"release"`   // that was found; "" when the channel was refused
 	Product   string                 `json:"product"`
 	Number    int64                  `json:"number"`
@@ -63,7 +64,11 @@ func (a *Agent) Sync(ctx context.Context, ref oras.Ref, opt oras.Options, v *ver
 	}
 	s := &syncing{a: a, v: v, st: st, now: now, policy: policy, out: &Synced{Previous: st.Live, Product: v.Policy().Product}}
 	s.open = func(ctx context.Context, place oras.Ref) (oras.Store, error) { return oras.Open(ctx, place, opt) }
-	s.source = ref.Place()
+	if s.source = ref.Place(); s.source.Layout != "" { // it is shown wherever this program is started next
+		if s.source.Layout, err = filepath.Abs(s.source.Layout); err != nil {
+			return nil, err
+		}
+	}
 	s.reach(PhaseMirror, canon.Digest{})
 	if s.store, err = oras.Open(ctx, ref, opt); err != nil {
 		return nil, err
@@ -133,6 +138,9 @@ func (s *syncing) find(ctx context.Context, ref oras.Ref) error {
 	channel, err := s.a.accept(ctx, s.store, s.v, s.st, s.now)
 	s.out.Channel = channel
 	if err != nil {
+		return err
+	}
+	if err := s.unpin(channel); err != nil {
 		return err
 	}
 	err = s.take(ctx, channel.Manifest, channel)
@@ -245,7 +253,7 @@ func (s *syncing) fallBack(ctx context.Context, channel *verify.ChannelVerdict) 
 		return err
 	}
 	next := *s.st
-	next.Live, next.Number, next.Previous, next.Pinned = s.st.Previous, j.release.Release.Number, canon.Digest{}, canon.Digest{}
+	next.Live, next.Number, next.Previous = s.st.Previous, j.release.Release.Number, canon.Digest{}
 	if err := s.a.keep(s.st, next); err != nil {
 		return err
 	}

@@ -156,6 +156,9 @@ bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy
 			opt := oras.Options{PlainHTTP: *plain, Anonymous: *anonymous, UserAgent: "bhagent/" + cli.ReadBuild().Version}
 			asked, best := a.SyncMirrors(ctx, refs, opt, v, *policy, time.Now())
 			for i := range asked {
+				if got := asked[i].Synced; got != nil && !got.Unpinned.IsZero() {
+					c.Log.Warn("not pinned any more: the release was revoked", "release", got.Unpinned)
+				}
 				if &asked[i] != best {
 					c.Log.Warn("mirror was not used", "source", asked[i].From.String(), "reason", verify.Printable(asked[i].Err.Error()))
 				}
@@ -268,12 +271,23 @@ func writeStatus(c *cli.Call, in *agent.Installed) error {
 	if in.Reason != "" {
 		state += ": " + verify.Printable(in.Reason)
 	}
-	fmt.Fprintf(w, "state     %s\nsource    %s\npolicy    %s\nhighest   %d\n", state, verify.Printable(in.Source), verify.Printable(in.Policy), in.Highest)
+	bound := "the highest release number accepted: no sync installs one below it"
+	if in.Verdict.Channel != nil {
+		bound += " within the epoch of the channel"
+	}
+	fmt.Fprintf(w, "state     %s\nsource    %s\npolicy    %s\nhighest   %d, %s\n", state, verify.Printable(in.Source), verify.Printable(in.Policy), in.Highest, bound)
+	if !in.Pinned.IsZero() {
+		fmt.Fprintf(w, "pinned    %s, until 'bhagent pin --off'\n", in.Pinned)
+	}
 	if !in.Previous.IsZero() {
 		fmt.Fprintf(w, "previous  %s\n", in.Previous)
 	}
 	for _, d := range in.Decisions {
-		fmt.Fprintf(w, "decided   %s %s %s %s\n", verify.FormatTime(d.Time), d.What, d.Release, verify.Printable(d.Reason))
+		by := ""
+		if d.By != "" {
+			by = "by " + verify.Printable(d.By) + ", "
+		}
+		fmt.Fprintf(w, "decided   %s %s %s %s%s\n", verify.FormatTime(d.Time), d.What, d.Release, by, verify.Printable(d.Reason))
 	}
 	return nil
 }
@@ -325,7 +339,11 @@ var pinCommand = cli.Command{
 	Short: "stay with the live release, or not any more",
 	Long: `
 While a release is pinned, sync reads the channel and obeys revocations, and
-installs nothing. The decision is written down with its time and reason.`,
+installs nothing. The decision is written down with its time and reason.
+
+A pin ends with 'bhagent pin --off', or when a revoker of the policy withdraws the
+release: the next sync says so, writes it down among the decisions, and goes on to
+what the channel names.`,
 	Example: `
 bhagent pin --reason "freeze until Monday"
 bhagent pin --off`,

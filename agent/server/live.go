@@ -29,10 +29,11 @@ type Status struct {
 	Release  *Release        `json:"release"`          // null when nothing is installed
 	Verdict  *verify.Verdict `json:"verdict"`          // of what is installed, judged at Checked; null when nothing is
 	Previous canon.Digest    `json:"previous"`         // installed before; "" for none
+	Pinned   canon.Digest    `json:"pinned"`           // that an operator decided to stay with; "" for none
 	Source   string          `json:"source"`           // where the installed release came from
 	Policy   canon.Digest    `json:"policy"`           // SHA-256 of the policy's text
 
-	Decisions []agent.Decision `json:"decisions"` // of operators, the newest last
+	Decisions []agent.Decision `json:"decisions"` // about the live release, the newest last
 }
 
 // load replaces what is loaded by next, or by nothing.
@@ -111,7 +112,7 @@ func (s *Server) reload(ctx context.Context, report *Report) {
 	}
 	if old.State != st.State {
 		if report == nil && !old.Checked.IsZero() {
-			h := happening{Time: now, What: string(st.State), Good: st.Loaded, Detail: st.Reason}
+			h := agent.Happening{Time: now, What: string(st.State), Good: st.Loaded, Detail: st.Reason}
 			if st.Verdict != nil {
 				h.Digest, h.Number = st.Verdict.Release, st.Verdict.Number
 			}
@@ -170,7 +171,7 @@ func (s *Server) judge(ctx context.Context, st *Status) (*agent.Scorer, error) {
 		return nil, err
 	}
 	st.State, st.Reason = in.State, in.Reason
-	st.Verdict, st.Previous, st.Source, st.Decisions = in.Verdict, in.Previous, in.Source, in.Decisions
+	st.Verdict, st.Previous, st.Pinned, st.Source, st.Decisions = in.Verdict, in.Previous, in.Pinned, in.Source, in.Decisions
 	if !in.Loadable() {
 		return nil, nil
 	}

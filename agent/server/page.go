@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
-	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
@@ -67,25 +66,11 @@ func parts(text string) []part {
 	return append(all, part{text[from:], false})
 }
 
-// happening is a sync, or a change of state without one.
-type happening struct {
-	Time   time.Time
-	What   string // a Result of a sync or an agent.State
-	Good   bool
-	Digest canon.Digest // of the release that it was about; zero for none
-	Number int64        // of that release; 0 when unknown
-	Source string       // that was asked; "" without a sync
-	Detail string       // why
-	Times  int          // how often it happened in a row, the last time at Time
-}
-
-const maxRecent = 50 // happenings kept for the page
-
 // note keeps h for the page. The same once more, at a later time, is counted.
-func (s *Server) note(h happening) {
+func (s *Server) note(h agent.Happening) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.Times = 1
+	h.Time, h.Times, s.unkept = h.Time.UTC(), 1, true
 	if n := len(s.recent); n > 0 {
 		last := s.recent[n-1]
 		if last.What == h.What && last.Digest == h.Digest && last.Detail == h.Detail && last.Source == h.Source {
@@ -95,18 +80,44 @@ func (s *Server) note(h happening) {
 		}
 	}
 	s.recent = append(s.recent, h)
-	if len(s.recent) > maxRecent {
+	if len(s.recent) > agent.MaxHistory {
 		s.recent = slices.Delete(s.recent, 0, 1)
 	}
+}
+
+// keepHistory writes down what was noted, for the page of the next start. Where
+// that cannot be done the log says so once, until it can.
+func (s *Server) keepHistory() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	unkept, recent := s.unkept, slices.Clone(s.recent)
+	s.unkept = false
+	s.mu.Unlock()
+	if !unkept {
+		return
+	}
+	err := s.opt.Agent.KeepHistory(recent)
+	if err == nil {
+		s.mute = false
+		return
+	}
+	if !s.mute {
+		s.opt.Log.Warn("the history of syncs was not written down: it ends with this process unless that works later", "reason", err.Error())
+	}
+	s.mute = true
+	s.mu.Lock()
+	s.unkept = true
+	s.mu.Unlock()
 }
 
 // view is what the page shows.
 type view struct {
 	*Status
-	Says    string      // what the state means
-	Good    bool        // all is as it should be
-	Recent  []happening // the newest first
-	Started time.Time   // since when Recent and Scores are kept
+	Says    string            // what the state means
+	Good    bool              // all is as it should be
+	Recent  []agent.Happening // the newest first
+	Started time.Time         // since when Scores are kept
 	Scores  scored
 	Bars    []bar      // of Scores, the most frequent class first
 	Fresh   *freshness // nil when no channel says until when

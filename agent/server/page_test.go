@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -132,11 +133,86 @@ func TestPageTellsHowFresh(t *testing.T) {
 // TestHistoryIsBounded notes more than is kept.
 func TestHistoryIsBounded(t *testing.T) {
 	s := New(Options{})
-	for i := range 3 * maxRecent {
-		s.note(happening{What: ResultInstalled, Number: int64(i), Detail: fmt.Sprint(i / 2)})
+	const most = agent.MaxHistory
+	for i := range 3 * most {
+		s.note(agent.Happening{What: ResultInstalled, Number: int64(i), Detail: fmt.Sprint(i / 2)})
 	}
-	if len(s.recent) != maxRecent || s.recent[maxRecent-1].Number != 3*maxRecent-1 || s.recent[0].Times != 2 {
+	if len(s.recent) != most || s.recent[most-1].Number != 3*most-1 || s.recent[0].Times != 2 {
 		t.Errorf("%d kept, the last %+v", len(s.recent), s.recent[len(s.recent)-1])
+	}
+}
+
+// TestHistorySurvivesARestart: what the page told is told by the next process,
+// and nothing that stands in the file instead does harm.
+func TestHistorySurvivesARestart(t *testing.T) {
+	var log strings.Builder
+	s := newSite(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	s.offer(2)
+	s.must(ResultInstalled)
+	s.offer(1)
+	s.must(ResultRefused)
+	s.must(ResultRefused)
+	restart := func() string {
+		s.Server = New(s.opt)
+		s.reload(context.Background(), nil)
+		if s.live.Load() == nil {
+			t.Error("nothing is loaded after a restart")
+		}
+		return s.do("GET", "/", "", "").Body.String()
+	}
+	history := func(page string) int { return strings.Count(page, "</span></li>") }
+	got := restart()
+	for _, want := range []string{"rollback: release number 1", "2 times in a row", "<b>installed</b> release 2"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q after a restart: %s", want, got)
+		}
+	}
+	s.must(ResultRefused)
+	if got := restart(); !strings.Contains(got, "3 times in a row") {
+		t.Error("what happens again after a restart is not counted on")
+	}
+
+	file := filepath.Join(filepath.Dir(s.policy), "state", "history.jsonl")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(strings.TrimSpace(string(good))+"\n", "\n")
+	for name, c := range map[string]struct {
+		text string
+		want int
+	}{
+		"empty":    {"", 0},
+		"garbage":  {"\x00\xff{]\nnull\n[]\n{}\n" + lines[0] + "{\"time\":\"yesterday\"}\n", 1},
+		"foreign":  {`{"time":"2026-01-01T00:00:00Z","what":"<script>alert(1)</script>","good":true,"digest":"","number":1,"source":"","detail":"\u001b[2J","times":1}` + "\n", 1},
+		"negative": {`{"time":"2026-01-01T00:00:00Z","what":"installed","good":true,"digest":"","number":-1,"source":"","detail":"","times":-1}` + "\n", 0},
+		"many":     {strings.Repeat(lines[0]+lines[1], 100), agent.MaxHistory},
+		"huge":     {strings.Repeat(lines[0], 1<<13), 0},
+	} {
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := restart()
+		if n := history(got); n != c.want || strings.Contains(got, "<script>alert") || strings.Contains(got, "\x1b") {
+			t.Errorf("%s: %d lines of history, want %d", name, n, c.want)
+		}
+		s.must(ResultRefused)
+		if after, err := os.ReadFile(file); err != nil || len(after) > 1<<16 || !strings.HasSuffix(string(after), "\n") || !strings.Contains(string(after), "rollback") {
+			t.Errorf("%s: %d bytes after the next sync: %v", name, len(after), err)
+		}
+	}
+
+	// A file that cannot be written stops nothing, and the log says so once.
+	if log.Len() == 0 || strings.Contains(log.String(), "history") {
+		t.Fatalf("the log before: %s", log.String())
+	}
+	s.opt.Agent = agent.Open(filepath.Join(file, "no directory"))
+	s.Server = New(s.opt)
+	for range 3 {
+		s.must(ResultFailed)
+	}
+	if n := strings.Count(log.String(), "history of syncs was not written down"); n != 1 {
+		t.Errorf("said %d times that history is not written down: %s", n, log.String())
 	}
 }
 

@@ -63,12 +63,16 @@ type Server struct {
 	unjudged  time.Time        // since when no judgement could be made; zero when the last one was
 	trust     *verify.Verifier // that judged last
 
-	mu       sync.Mutex      // guards the next three
-	running  *run            // the sync that is under way, or nil
-	recent   []happening     // the newest last
-	base     context.Context // of syncs, which go on when whoever asked for one is gone
-	sessions sync.Mutex      // held while live history is used
-	history  *agent.Session  // of requests that ask for live history; nil before the first
+	mu       sync.Mutex        // guards the next five
+	running  *run              // the sync that is under way, or nil
+	working  sync.WaitGroup    // it
+	recent   []agent.Happening // the newest last
+	unkept   bool              // recent has what was not written down
+	base     context.Context   // of syncs, which go on when whoever asked for one is gone
+	writing  sync.Mutex        // held while recent is written down; guards mute
+	mute     bool              // that could not be done, and the log says so
+	sessions sync.Mutex        // held while live history is used
+	history  *agent.Session    // of requests that ask for live history; nil before the first
 }
 
 // New returns a server that has nothing loaded yet.
@@ -82,6 +86,9 @@ func New(opt Options) *Server {
 	opt.Store.Sessions = new(oras.Sessions)
 	s := &Server{opt: opt, started: opt.Now(), events: newHub(), metrics: newMetrics(), shares: newShares(), base: context.Background()}
 	s.status.Store(&Status{State: agent.StateNone, Reason: "not looked yet"})
+	if opt.Agent != nil {
+		s.recent = opt.Agent.History()
+	}
 	return s
 }
 
@@ -148,6 +155,9 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	all.Go(func() { s.watch(ctx) })
 	<-ctx.Done()
 	all.Wait()
+	s.mu.Lock() // whoever begins a sync has begun it
+	s.mu.Unlock()
+	s.working.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -59,14 +59,18 @@ type run struct {
 
 // Sync syncs now and returns the report. A sync that is under way may have
 // looked before what the caller knows of was there: another follows it, one for all who
-// ask meanwhile. It goes on when ctx ends before it; then the result is nil.
+// ask meanwhile. It goes on when ctx ends before it; then the result is nil, as it
+// is after the end of Run.
 func (s *Server) Sync(ctx context.Context) *Report {
 	s.mu.Lock()
 	r := &run{done: make(chan struct{})}
-	switch {
+	switch base := s.base; {
+	case base.Err() != nil: // nobody waits for the end of another one
+		s.mu.Unlock()
+		return nil
 	case s.running == nil:
 		s.running = r
-		go s.work(s.base, r)
+		s.working.Go(func() { s.work(base, r) })
 	case s.running.next == nil:
 		s.running.next = r
 	default:
@@ -85,6 +89,7 @@ func (s *Server) Sync(ctx context.Context) *Report {
 func (s *Server) work(ctx context.Context, r *run) {
 	for r != nil {
 		r.report = s.sync(ctx)
+		s.keepHistory()
 		s.mu.Lock()
 		close(r.done)
 		r = r.next
@@ -107,7 +112,9 @@ func (s *Server) sync(ctx context.Context) *Report {
 	s.opt.Log.Log(ctx, level, "sync", "result", report.Result, "source", report.Source, "digest", report.Release, "reason", report.Detail,
 		"dur_ms", report.Finished.Sub(report.Started).Milliseconds())
 	s.metrics.synced(report)
-	s.note(happening{Time: report.Finished, What: report.Result, Good: report.Success, Digest: report.Release, Number: report.Number, Source: report.Source, Detail: report.Detail})
+	if ctx.Err() == nil { // the end of this process is no finding about a mirror
+		s.note(agent.Happening{Time: report.Finished, What: report.Result, Good: report.Success, Digest: report.Release, Number: report.Number, Source: report.Source, Detail: report.Detail})
+	}
 	s.reload(ctx, report)
 	s.events.send("sync", map[string]any{
 		"phase": "finished", "result": report.Result, "number": report.Number, "detail": report.Detail, "live": report.Live, "fallback": report.Fallback,
@@ -142,6 +149,9 @@ func (s *Server) syncMirrors(ctx context.Context, report *Report) {
 	}
 	asked, best := s.opt.Agent.Watched(s.tell()).SyncMirrors(ctx, s.opt.From, s.opt.Store, v, s.opt.Policy, s.opt.Now())
 	for i := range asked {
+		if got := asked[i].Synced; got != nil && !got.Unpinned.IsZero() {
+			s.opt.Log.Warn("not pinned any more: the release was revoked", "release", got.Unpinned)
+		}
 		if a := &asked[i]; a != best {
 			s.opt.Log.Warn("mirror was not used", "source", a.From.String(), "result", result(a), "reason", verify.Printable(a.Err.Error()))
 		}
@@ -232,6 +242,7 @@ func (s *Server) wait(ctx context.Context, d time.Duration) {
 		select {
 		case <-judge.C:
 			s.reload(ctx, nil)
+			s.keepHistory()
 		case <-look.C:
 			if s.policyChanged() {
 				s.opt.Log.Info("the policy has changed", "policy", s.opt.Policy)

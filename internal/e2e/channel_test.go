@@ -550,6 +550,41 @@ func TestRollbackAndPinAreDecisions(t *testing.T) {
 	f.refused("revoked", 0)
 	f.is("revoked", 3, 3)
 
+	// A pin ends where the pinned release is revoked, and that is told.
+	h := newFleet(t)
+	h.publish(1)
+	h.sync()
+	h.publish(2)
+	h.sync()
+	h.must("bhagent", "rollback", "--state", "state", "--to", h.manifest[1].String(), "--reason", "flags every health check")
+	if out := h.must("bhagent", "status", "--state", "state"); !strings.Contains(out, "pinned    "+h.manifest[1].String()+", until 'bhagent pin --off'") {
+		t.Errorf("status does not tell the pin: %s", out)
+	}
+	revoked := h.revoke(h.revoker, 1)
+	h.publish(3, func(c *verify.Channel) { c.Revocations = []jsontext.Value{revoked} })
+	unpinned := h.run(nil, "bhagent", h.syncArgs()...)
+	if unpinned.code != 0 || !strings.Contains(unpinned.err, "not pinned any more: the release was revoked") || !strings.Contains(unpinned.err, h.manifest[1].String()) {
+		t.Errorf("the end of a pin: exit code %d\n%s%s", unpinned.code, unpinned.out, unpinned.err)
+	}
+	h.is("current", 3, 0)
+	out := h.must("bhagent", "status", "--state", "state")
+	if !strings.Contains(out, "unpin "+h.manifest[1].String()+" by bhagent, revoked by ") || strings.Contains(out, "\npinned ") {
+		t.Errorf("status does not tell the end of the pin: %s", out)
+	}
+	if r := h.run(nil, "bhagent", h.syncArgs()...); r.code != 0 || strings.Contains(r.err, "pinned") {
+		t.Errorf("it is said again: %s", r.err)
+	}
+	// The word of somebody who is no revoker of the policy ends no pin.
+	h.must("bhagent", "pin", "--state", "state", "--reason", "freeze")
+	word := h.revoke(h.channels, 3)
+	h.publish(2, func(c *verify.Channel) {
+		c.Revocations = []jsontext.Value{revoked, word}
+		c.Release = 4
+		c.Manifest = h.manifest[2]
+	})
+	h.sync()
+	h.is("pinned", 3, 0)
+
 	g := newFleet(t)
 	g.publish(1)
 	g.sync()

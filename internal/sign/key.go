@@ -173,7 +173,7 @@ func DefaultKey(output string) (*Signer, error) {
 	made := false
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		if made, err = makeKey(path); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrKey, err)
+			return nil, fmt.Errorf("%w: none can be made for you: %w; or name one with --key", ErrKey, err)
 		}
 	}
 	s, err := LoadKey(path, nil)
@@ -205,7 +205,7 @@ func refuseInside(path, output string) error {
 	}
 	p, err := realPath(path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKey, err)
+		return fmt.Errorf("%w %s: %w; name another with --key", ErrKey, path, err)
 	}
 	out, err := realPath(output)
 	if err != nil {
