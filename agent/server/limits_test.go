@@ -229,7 +229,7 @@ func TestLiveHistoryIsForOneAtATime(t *testing.T) {
 				for k := range 50 {
 					fmt.Fprintf(&rows, `{"timestamp":"2026-01-10T08:00:00Z","src_ip":"10.%d.%d.%d","details":"GET /"}`+"\n", i, j, k)
 				}
-				if w := s.do("POST", fmt.Sprintf("/v1/score?history=live&site=s%d", i), "application/x-ndjson", rows.String()); w.Code != 200 {
+				if w := s.do("POST", "/v1/score?history=live", "application/x-ndjson", rows.String()); w.Code != 200 {
 					t.Error(w.Code, w.Body)
 				}
 			}
@@ -291,7 +291,8 @@ func TestConnectionsHaveLimits(t *testing.T) {
 		t.Errorf("another name: %.40q", got)
 	}
 	closes(t, slow, headerTimeout+5*time.Second)
-	for _, limit := range []time.Duration{readTimeout, writeTimeout, idleTimeout} {
+	srv := s.httpServer(t.Context(), false)
+	for _, limit := range []time.Duration{srv.ReadTimeout, srv.WriteTimeout, srv.IdleTimeout} {
 		if limit <= 0 || limit > 2*time.Minute {
 			t.Errorf("limit %v", limit)
 		}

@@ -122,16 +122,7 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 	s.reload(ctx, nil)
 	var all sync.WaitGroup
 	for _, l := range listeners {
-		srv := &http.Server{
-			Handler:           s.Handler(l.Remote),
-			ReadHeaderTimeout: headerTimeout,
-			ReadTimeout:       readTimeout,
-			WriteTimeout:      writeTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    maxHeader,
-			ErrorLog:          slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
-			BaseContext:       func(net.Listener) context.Context { return ctx },
-		}
+		srv := s.httpServer(ctx, l.Remote)
 		in := l.Listener
 		if l.Remote {
 			in = &fairListener{Listener: in, open: map[netip.Prefix]int{}}
@@ -162,6 +153,19 @@ func (s *Server) Run(ctx context.Context, listeners ...Listener) error {
 		return err
 	}
 	return nil
+}
+
+func (s *Server) httpServer(ctx context.Context, remote bool) *http.Server {
+	return &http.Server{
+		Handler:           s.Handler(remote),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
 }
 
 // Handler answers requests; remote says that they must bear the token.
