@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,7 +37,10 @@ func newDepot(t *testing.T, channel bool) *depot {
 	t.Helper()
 	d := &depot{now: time.Now()}
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
+	var one sync.Mutex
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		one.Lock()
+		defer one.Unlock()
 		known := r.Header.Get("If-None-Match")
 		if d.down {
 			d.asked = append(d.asked, r.Method+" "+r.URL.Path+" 503")
