@@ -13,10 +13,22 @@ type finding struct {
 	bad  bool   // about something suspicious
 }
 
-// permanent is an error that no other attempt would mend.
-type permanent struct{ error }
+// permanent is an error that no other attempt would mend, about so many
+// findings: the first of those that were not sent.
+type permanent struct {
+	error
+	findings int
+}
 
 func (p permanent) Unwrap() error { return p.error }
+
+// later is an error of a receiver that says when to come again.
+type later struct {
+	error
+	wait time.Duration // 0 or more
+}
+
+func (l later) Unwrap() error { return l.error }
 
 // outlet hands findings on to where they are wanted, in a goroutine of its own,
 // so that a slow receiver never keeps a log from being read. Its queue is
@@ -40,6 +52,7 @@ const (
 	batchWait  = time.Second     // for more findings, before a smaller batch is sent
 	firstPause = time.Second     // after a failure
 	attempts   = 6               // of one batch; with firstPause, half a minute
+	maxLater   = time.Minute     // that a receiver may ask to be left alone for
 	lastTime   = 5 * time.Second // for what is queued when the end has come
 	sayDropped = 30 * time.Second
 )
@@ -100,6 +113,12 @@ func (o *outlet) gather(first finding) []finding {
 
 // deliver sends a batch, and drops what nobody takes.
 func (o *outlet) deliver(ctx context.Context, batch []finding) {
+	drop := func(n int, err error) {
+		o.dropped.Add(int64(n))
+		o.log.Warn("findings were not taken", "by", o.name, "reason", err, "findings", n)
+		o.say()
+		batch = batch[n:]
+	}
 	pause := o.pause
 	for try := 1; ; try++ {
 		n, err := o.send(ctx, batch)
@@ -107,18 +126,25 @@ func (o *outlet) deliver(ctx context.Context, batch []finding) {
 		if len(batch) == 0 {
 			return
 		}
-		if p, final := err.(permanent); final || try == attempts || ctx.Err() != nil {
-			if final {
-				err = p.error
+		if p, final := err.(permanent); final {
+			drop(p.findings, p.error) // and go on behind them, at once
+			try, pause = 0, o.pause
+			if len(batch) == 0 {
+				return
 			}
-			o.dropped.Add(int64(len(batch)))
-			o.log.Warn("findings were not taken", "by", o.name, "reason", err, "findings", len(batch))
-			o.say()
+			continue
+		}
+		if try == attempts || ctx.Err() != nil {
+			drop(len(batch), err)
 			return
+		}
+		wait := pause
+		if l, ok := err.(later); ok {
+			wait = max(wait, min(l.wait, maxLater))
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause):
+		case <-time.After(wait):
 		}
 		pause *= 2
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -83,7 +84,7 @@ func TestOutletTriesAgain(t *testing.T) {
 		"none":      {0, nil, 1, 0},
 		"passing":   {3, errors.New("x"), 4, 0},
 		"lasting":   {100, errors.New("x"), attempts, 2},
-		"permanent": {100, permanent{errors.New("x")}, 1, 2},
+		"permanent": {100, permanent{errors.New("x"), 2}, 1, 2},
 	} {
 		var calls atomic.Int64
 		o := newOutlet("x", slog.New(slog.DiscardHandler), 10, time.Millisecond, func(_ context.Context, batch []finding) (int, error) {
@@ -114,6 +115,50 @@ func TestOutletTriesAgain(t *testing.T) {
 	}
 }
 
+func TestOutletLeavesOutWhatCannotBeSent(t *testing.T) {
+	var got []string
+	o := newOutlet("x", slog.New(slog.DiscardHandler), 10, time.Millisecond, func(_ context.Context, batch []finding) (int, error) {
+		for i, f := range batch {
+			if string(f.line) == "long" {
+				return i, permanent{errors.New("too long"), 1}
+			}
+			got = append(got, string(f.line))
+		}
+		return len(batch), nil
+	})
+	for _, line := range []string{"long", "a", "long", "long", "b", "long"} {
+		o.put(finding{line: []byte(line)})
+	}
+	o.close()
+	if strings.Join(got, "") != "ab" || o.dropped.Load() != 4 {
+		t.Errorf("%q, %d dropped", got, o.dropped.Load())
+	}
+}
+
+func TestOutletComesAgainWhenItIsTold(t *testing.T) {
+	var times []time.Time
+	o := newOutlet("x", slog.New(slog.DiscardHandler), 10, time.Millisecond, func(_ context.Context, batch []finding) (int, error) {
+		if times = append(times, time.Now()); len(times) == 1 {
+			return 0, later{errors.New("busy"), 400 * time.Millisecond}
+		}
+		return len(batch), nil
+	})
+	o.put(finding{})
+	o.close()
+	if len(times) != 2 || times[1].Sub(times[0]) < 400*time.Millisecond || o.dropped.Load() != 0 {
+		t.Errorf("%v, %d dropped", times, o.dropped.Load())
+	}
+	now := time.Date(2026, 1, 10, 8, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"": 0, "0": 0, "7": 7 * time.Second, "-7": 0, "x": 0, "1e3": 0, "99999999999": 0, "4294967295": 4294967295 * time.Second,
+		"Sat, 10 Jan 2026 08:00:30 GMT": 30 * time.Second, "Sat, 10 Jan 2026 07:00:00 GMT": 0,
+	} {
+		if got := retryAfter(value, now); got != want {
+			t.Errorf("%q: %s, want %s", value, got, want)
+		}
+	}
+}
+
 func TestWebhook(t *testing.T) {
 	var status atomic.Int64
 	status.Store(200)
@@ -127,6 +172,9 @@ func TestWebhook(t *testing.T) {
 		if c := int(status.Load()); c/100 == 3 {
 			http.Redirect(w, r, "/elsewhere", c)
 		} else {
+			if c == 429 {
+				w.Header().Set("Retry-After", "9")
+			}
 			w.WriteHeader(c)
 		}
 	}))
@@ -158,6 +206,9 @@ func TestWebhook(t *testing.T) {
 		n, err := w.send(ctx, batch)
 		if _, final := err.(permanent); err == nil || n != 0 || final == again {
 			t.Errorf("%d: %d, %v", code, n, err)
+		}
+		if l, _ := err.(later); (l.wait == 9*time.Second) != (code == 429) {
+			t.Errorf("%d: to come again after %s", code, l.wait)
 		}
 		if len(bodies) != before+1 {
 			t.Errorf("%d: followed elsewhere", code)
@@ -237,6 +288,17 @@ func TestSyslog(t *testing.T) {
 		if a, b := read(), read(); a[0] != "134" || a[1] != `{"line":1}` || b[0] != "132" || b[1] != `{"line":2}` {
 			t.Errorf("%s: %q %q", network, a, b)
 		}
+		// One that is too long for a datagram is left out, and the rest is sent.
+		long := []finding{{line: []byte("{}")}, {line: bytes.Repeat([]byte("x"), 1<<22)}, {line: []byte("{}")}}
+		n, err := s.send(context.Background(), long)
+		if p, final := err.(permanent); n != 1 || !final || p.findings != 1 {
+			t.Errorf("%s: too long: %d, %v", network, n, err)
+		}
+		if n, err := s.send(context.Background(), long[2:]); n != 1 || err != nil {
+			t.Errorf("%s: after one that was too long: %d, %v", network, n, err)
+		}
+		read()
+		read()
 		if network == "udp" {
 			server.Close()
 			continue

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strconv"
@@ -75,7 +76,11 @@ func (s *syslog) send(ctx context.Context, batch []finding) (int, error) {
 	}
 	for i, f := range batch {
 		s.conn.SetWriteDeadline(time.Now().Add(syslogWait))
-		if _, err := s.conn.Write(s.message(f)); err != nil {
+		_, err := s.conn.Write(s.message(f))
+		if errors.Is(err, errTooLong) {
+			return i, permanent{err, 1}
+		}
+		if err != nil {
 			s.conn.Close() // the server may have started anew
 			s.conn = nil
 			return i, err

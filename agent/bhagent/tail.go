@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -14,9 +16,56 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/agent"
 	"github.com/battle-hardened-ai/bhtrain/dataset/record"
 	"github.com/battle-hardened-ai/bhtrain/internal/cli"
+	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
-const tailJudge = 10 * time.Second // between looks at what is installed
+const (
+	tailJudge    = 10 * time.Second // between looks at what is installed
+	policyGrace  = 15 * time.Second // for a policy that is missing or not valid: somebody may be writing it
+	machineGrace = 10 * time.Minute // while this machine cannot read its files, such as when it has too many open
+)
+
+// judgement judges again and again what lines are scored with.
+type judgement struct {
+	load    func() (*agent.Scorer, error)
+	now     func() time.Time
+	log     *slog.Logger
+	looked  time.Time // last
+	failing time.Time // since when it could not be judged; zero when it was
+}
+
+// again judges when it is time to, and returns the release to go on with: nil
+// for the one before. An error says that none may be used any more. What says
+// nothing about the release keeps the one before in use for a while.
+func (j *judgement) again() (*agent.Scorer, error) {
+	now := j.now()
+	if now.Sub(j.looked) < tailJudge {
+		return nil, nil
+	}
+	j.looked = now
+	next, err := j.load()
+	switch {
+	case err == nil:
+		if !j.failing.IsZero() {
+			j.log.Info("the release could be judged again")
+			j.failing = time.Time{}
+		}
+		return next, nil
+	case errors.Is(err, agent.ErrCorrupt), errors.Is(err, agent.ErrRefused), errors.Is(err, agent.ErrNothing):
+		return nil, err
+	case j.failing.IsZero():
+		j.failing = now
+		j.log.Warn("the release cannot be judged again: it stays in use for a while", "reason", err)
+	}
+	grace := machineGrace
+	if errors.Is(err, verify.ErrPolicy) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		grace = policyGrace
+	}
+	if now.Sub(j.failing) >= grace {
+		return nil, err
+	}
+	return nil, nil
+}
 
 var tailCommand = cli.Command{
 	Name:  "tail",
@@ -26,13 +75,19 @@ var tailCommand = cli.Command{
 Follows FILE across rotation and writes one JSON line for each line of it, as
 score does, with the history of all lines since the start. When another release
 becomes live, lines are scored with it from then on and the history is kept; when
-none may be used any more, it ends with exit code 3.
+none may be used any more, it ends with exit code 3. A policy that cannot be read
+ends it after a quarter of a minute: somebody may be writing it.
+
+After a rotation the old file is read until it has been quiet for five seconds,
+since the program that writes it lets go of it some time later; then the new one.
 
 --syslog and --webhook take the lines in the place of standard output. They
 never hold up the reading: at most 16,384 lines wait for each, one that nobody
 takes for about half a minute is dropped, and the log says how many were. Syslog
-gets RFC 5424 messages of facility local0, warnings for what is not benign. A
-webhook gets POSTs of up to 500 lines (application/x-ndjson).
+gets RFC 5424 messages of facility local0, warnings for what is not benign; one
+that is longer than it takes is dropped. A webhook gets POSTs of up to 500 lines
+(application/x-ndjson), and is left alone for as long as its Retry-After says, up
+to a minute.
 
 --only bad leaves out what is benign by class, anomaly and reputation.`,
 	Example: `
@@ -98,20 +153,16 @@ bhagent tail access.log --only bad --webhook https://soc.example.org/hook --webh
 			x := scorer.Session()
 			w := bufio.NewWriterSize(c.Stdout, 1<<16)
 			defer w.Flush()
-			judged := time.Now()
+			judging := judgement{load: load, now: time.Now, log: c.Log, looked: time.Now()}
 			idle := func() error {
 				if err := w.Flush(); err != nil {
 					return err
 				}
-				if time.Since(judged) < tailJudge {
-					return nil
-				}
-				judged = time.Now()
-				next, err := load()
+				next, err := judging.again()
 				if err != nil {
 					return err
 				}
-				if next.Release().Digest != scorer.Release().Digest {
+				if next != nil && next.Release().Digest != scorer.Release().Digest {
 					c.Log.Info("loaded", "release", next.Release().Release.Number, "digest", next.Release().Digest)
 					scorer = next
 					x.Move(scorer)

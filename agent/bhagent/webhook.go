@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,7 +96,7 @@ func (w *webhook) send(ctx context.Context, batch []finding) (int, error) {
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, &body)
 	if err != nil {
-		return 0, permanent{err}
+		return 0, permanent{err, len(batch)}
 	}
 	r.Header.Set("Content-Type", "application/x-ndjson")
 	r.Header.Set("User-Agent", "bhagent/"+cli.ReadBuild().Version)
@@ -116,8 +117,20 @@ func (w *webhook) send(ctx context.Context, batch []finding) (int, error) {
 	case c/100 == 2:
 		return len(batch), nil
 	case c/100 == 5, c == http.StatusTooManyRequests, c == http.StatusRequestTimeout:
-		return 0, fmt.Errorf("answered %d", c)
+		return 0, later{fmt.Errorf("answered %d", c), retryAfter(answer.Header.Get("Retry-After"), time.Now())}
 	default:
-		return 0, permanent{fmt.Errorf("answered %d", c)}
+		return 0, permanent{fmt.Errorf("answered %d", c), len(batch)}
 	}
+}
+
+// retryAfter is how long a Retry-After header, in seconds or as a date, asks to
+// wait; 0 without one that can be read (RFC 9110, section 10.2.3).
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
 }

@@ -246,7 +246,7 @@ func TestTailFollowsALogAndTheRelease(t *testing.T) {
 		select {
 		case a := <-answers:
 			return a
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("no answer\n%s", p.said())
 			return ""
 		}
