@@ -23,6 +23,20 @@ import (
 // as in Sigstore's own.
 const trustedRootTarget = "trusted_root.json"
 
+// LoadWhole is LoadPolicy and LoadTrustedRoot. The folder for what TUF downloads
+// is asked for only if the policy has tuf.
+func LoadWhole(ctx context.Context, path string, cache func() (string, error), offline bool) (Policy, error) {
+	p, err := LoadPolicy(path)
+	if err != nil || p.TUF == nil {
+		return p, err
+	}
+	dir, err := cache()
+	if err != nil {
+		return Policy{}, fmt.Errorf("tuf: %w", err)
+	}
+	return LoadTrustedRoot(ctx, p, dir, offline)
+}
+
 // LoadTrustedRoot returns p with the trusted root that its TUF repository
 // publishes; a policy without tuf is returned as it is. It is the one function
 // of this package that asks a network, and reads the clock, which TUF's

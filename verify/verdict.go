@@ -158,23 +158,6 @@ func (v *Verdict) Failures() []Check {
 // release.
 func (v *Verdict) Encode() ([]byte, error) { return canon.Marshal(v) }
 
-// DecodeVerdict reads what Encode wrote. Unknown members, another form, or a
-// member "verified" that the checks do not bear out is canon.ErrSyntax. Nothing
-// protects stored bytes from who can write them: judge again before trusting.
-func DecodeVerdict(b []byte) (*Verdict, error) {
-	var v Verdict
-	if err := canon.UnmarshalCanonical(b, &v); err != nil {
-		return nil, fmt.Errorf("verdict: %w", err)
-	}
-	if v.Format != 1 {
-		return nil, fmt.Errorf("verdict: %w: format %d, want 1", canon.ErrSyntax, v.Format)
-	}
-	if v.Verified != v.Pass() {
-		return nil, fmt.Errorf("verdict: %w: says verified=%t, its checks do not", canon.ErrSyntax, v.Verified)
-	}
-	return &v, nil
-}
-
 // WriteText writes v as a table with a mark per check (✓ pass, ✗ fail, – skip)
 // and one line with the verdict. With color, marks carry ANSI colours.
 func (v *Verdict) WriteText(w io.Writer, color bool) error {

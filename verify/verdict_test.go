@@ -131,13 +131,9 @@ func TestDemandedCheckThatWasSkippedNeverPasses(t *testing.T) {
 			if r.Pass() || !r.PassExcept(c.name) {
 				t.Errorf("%s is %q and demanded: pass=%t", c.name, status, r.Pass())
 			}
-			stored, err := DecodeVerdict(mustEncode(t, r))
-			if err != nil || stored.Pass() {
-				t.Errorf("%s: stored verdict: %v, pass=%t", c.name, err, stored.Pass())
-			}
-			r.Verified = true
-			if _, err := DecodeVerdict(mustEncode(t, r)); !errors.Is(err, canon.ErrSyntax) {
-				t.Errorf("%s: a stored verdict that claims to pass: %v", c.name, err)
+			r.Verified = true // its own word counts for nothing
+			if readBack(t, r).Pass() {
+				t.Errorf("%s: passes as it is stored", c.name)
 			}
 			r.Verified = false
 		}
@@ -201,29 +197,21 @@ func TestDemandsFollowTheKindOfSignature(t *testing.T) {
 	}
 }
 
-func TestVerdictJSONRoundTrip(t *testing.T) {
-	v := passingVerdict(t)
-	b := mustEncode(t, v)
-	got, err := DecodeVerdict(b)
-	if err != nil {
+// readBack is v as it stands in its JSON.
+func readBack(t *testing.T, v *Verdict) *Verdict {
+	t.Helper()
+	var got Verdict
+	if err := canon.UnmarshalCanonical(mustEncode(t, v), &got); err != nil {
 		t.Fatal(err)
 	}
-	if !got.Pass() || !bytes.Equal(mustEncode(t, got), b) {
+	return &got
+}
+
+func TestVerdictJSONRoundTrip(t *testing.T) {
+	v := passingVerdict(t)
+	got := readBack(t, v)
+	if !got.Pass() || !got.Verified || !bytes.Equal(mustEncode(t, got), mustEncode(t, v)) {
 		t.Errorf("read back as %+v", got)
-	}
-	for name, edit := range map[string][2]string{
-		"verified by its word only": {`"name":"signature","observed":"ECDSA P-256, SHA-256","reason":"","status":"pass"`, `"name":"signature","observed":"ECDSA P-256, SHA-256","reason":"","status":"fail"`},
-		"verified denied":           {`"verified":true`, `"verified":false`},
-		"other format":              {`"format":1`, `"format":2`},
-		"unknown member":            {`"format":1`, `"extra":1,"format":1`},
-		"not canonical":             {`"format":1`, ` "format":1`},
-	} {
-		if !bytes.Contains(b, []byte(edit[0])) {
-			t.Fatalf("%s is not in %s", edit[0], b)
-		}
-		if _, err := DecodeVerdict(bytes.Replace(b, []byte(edit[0]), []byte(edit[1]), 1)); !errors.Is(err, canon.ErrSyntax) {
-			t.Errorf("%s: error %v, want canon.ErrSyntax", name, err)
-		}
 	}
 }
 

@@ -71,17 +71,9 @@ func readConfig(path string, fs *pflag.FlagSet) (err error) {
 			err = cli.Usagef("%s: not valid YAML: %v", path, r)
 		}
 	}()
-	f, err := os.Open(path)
+	b, err := cli.ReadFile(path, maxConfig)
 	if err != nil {
 		return err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err != nil {
-		return err
-	}
-	if len(b) > maxConfig {
-		return cli.Usagef("%s: longer than %d bytes", path, maxConfig)
 	}
 	var doc yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(b))

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +47,7 @@ func newWebhook(address, headerFile, caFile string) (*webhook, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile != "" {
-		b, err := os.ReadFile(caFile)
+		b, err := cli.ReadFile(caFile, 1<<20)
 		if err != nil {
 			return nil, err
 		}
@@ -64,18 +63,13 @@ func newWebhook(address, headerFile, caFile string) (*webhook, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	if headerFile != "" {
-		f, err := os.Open(headerFile)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+		b, err := cli.ReadFile(headerFile, maxSecret)
 		if err != nil {
 			return nil, err
 		}
 		name, value, ok := strings.Cut(strings.TrimSpace(string(b)), ":")
 		w.name, w.value = name, strings.TrimSpace(value)
-		if !ok || len(b) > maxSecret || w.value == "" || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(w.value) {
+		if !ok || w.value == "" || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(w.value) {
 			return nil, cli.Usagef("%s: want one line such as \"Authorization: Bearer …\"", headerFile)
 		}
 	}

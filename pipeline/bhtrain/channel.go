@@ -71,20 +71,8 @@ func loadPolicy(ctx context.Context, path string) (*verify.Policy, error) {
 	if path == "" {
 		return nil, nil
 	}
-	p, err := verify.LoadPolicy(path)
-	if err != nil {
-		return nil, err
-	}
-	if p.TUF != nil {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return nil, err
-		}
-		if p, err = verify.LoadTrustedRoot(ctx, p, filepath.Join(cache, "bhtrain", "tuf"), false); err != nil {
-			return nil, err
-		}
-	}
-	return &p, nil
+	p, err := verify.LoadWhole(ctx, path, func() (string, error) { return cli.CacheDir("tuf") }, false)
+	return &p, err
 }
 
 // channelFlags say what to publish in a channel.
@@ -122,7 +110,7 @@ func (f channelFlags) plan(ctx context.Context) (pipeline.ChannelPlan, error) {
 		return p, cli.Usagef("--epoch %d, --lowest %d: want 1 or more", p.Epoch, p.Lowest)
 	}
 	for _, path := range *f.revocations {
-		b, err := readFile(path, oras.MaxBundle)
+		b, err := cli.ReadFile(path, oras.MaxBundle)
 		if err != nil {
 			return p, err
 		}
@@ -153,20 +141,6 @@ func (f channelFlags) memory(c *cli.Call, ref oras.Ref) string {
 		dir = filepath.Join(dir, "bhtrain")
 	}
 	return pipeline.MemoryFile(dir, ref, *f.name)
-}
-
-// readFile reads a file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s: more than %d bytes", path, limit)
-	}
-	return b, err
 }
 
 var channelCommand = cli.Command{

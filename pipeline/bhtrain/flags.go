@@ -92,7 +92,7 @@ func (f *inputFlags) apply(p *pipeline.Plan) error {
 	}
 	p.Privacy = record.Privacy{Address: record.AddressForm(*f.address), Redaction: *f.redaction}
 	if *f.addressKey != "" {
-		if p.Privacy.Key, err = os.ReadFile(*f.addressKey); err != nil {
+		if p.Privacy.Key, err = cli.ReadFile(*f.addressKey, 1<<16); err != nil {
 			return err
 		}
 	}
@@ -141,7 +141,7 @@ func newRecipeFlags(fs *pflag.FlagSet) *recipeFlags {
 func (f *recipeFlags) apply(p *pipeline.Plan) error {
 	p.Recipe = trainer.DefaultRecipe()
 	if *f.file != "" {
-		b, err := os.ReadFile(*f.file)
+		b, err := cli.ReadFile(*f.file, oras.MaxReleaseJSON)
 		if err != nil {
 			return err
 		}

@@ -80,7 +80,7 @@ func (f planFlags) open(ctx context.Context, args []string) (store oras.Store, a
 		if *f.policy != "" {
 			return store, at, p, cli.Usagef("--provenance and --policy exclude each other: the first says what to sign, the second what to believe in its place")
 		}
-		if p.Provenance, err = readFile(*f.provenance, oras.MaxBundle); err != nil {
+		if p.Provenance, err = cli.ReadFile(*f.provenance, oras.MaxBundle); err != nil {
 			return store, at, p, err
 		}
 	}

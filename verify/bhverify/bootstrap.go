@@ -110,7 +110,7 @@ func (b *bootstrap) build(ctx context.Context, work string, want verify.Trainer)
 
 // packSource packs a source tree as the module proxy does.
 func packSource(to string, m module.Version, dir string) error {
-	text, err := readFile(filepath.Join(dir, "go.mod"), 1<<20)
+	text, err := cli.ReadFile(filepath.Join(dir, "go.mod"), 1<<20)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -55,11 +54,11 @@ bhverify bundle --artifact sha256:… --bundle sbom.sigstore.json --trusted-root
 				}
 				want := verify.BundleDemand{SAN: *san, Issuer: *issuer, InsecureIgnoreSCT: *noSCT}
 				var err error
-				if want.TrustedRoot, err = readFile(*rootFile, 1<<20); err != nil {
+				if want.TrustedRoot, err = cli.ReadFile(*rootFile, 1<<20); err != nil {
 					return err
 				}
 				if *keyFile != "" {
-					text, err := readFile(*keyFile, 1<<16)
+					text, err := cli.ReadFile(*keyFile, 1<<16)
 					if err != nil {
 						return err
 					}
@@ -67,8 +66,8 @@ bhverify bundle --artifact sha256:… --bundle sbom.sigstore.json --trusted-root
 						return fmt.Errorf("%s: %w", *keyFile, err)
 					}
 				}
-				raw, err := readFile(*bundleFile, verify.MaxAnyBundle)
-				if errors.Is(err, canon.ErrTooLarge) {
+				raw, err := cli.ReadFile(*bundleFile, verify.MaxAnyBundle)
+				if errors.Is(err, cli.ErrTooLarge) {
 					return writeBundle(c, *artifact, nil, err)
 				}
 				if err != nil {
@@ -126,18 +125,4 @@ func writeBundle(c *cli.Call, artifact string, signed *verify.SignedBundle, refu
 		return cli.Exit(cli.Refused, nil)
 	}
 	return nil
-}
-
-// readFile reads a file of at most limit bytes; a longer one is canon.ErrTooLarge.
-func readFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s: %w: limit %d bytes", name, canon.ErrTooLarge, limit)
-	}
-	return b, err
 }

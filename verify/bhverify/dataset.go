@@ -283,7 +283,7 @@ func (f rowFlags) read(m dataset.Manifest) (*record.Record, error) {
 	}
 	text := *f.record
 	if name, ok := strings.CutPrefix(text, "@"); ok {
-		b, err := readFile(name, 1<<20)
+		b, err := cli.ReadFile(name, 1<<20)
 		if err != nil {
 			return nil, err
 		}
@@ -426,7 +426,7 @@ func readProof(c *cli.Call, name string) ([]byte, error) {
 	if name == "-" {
 		b, err = io.ReadAll(io.LimitReader(c.Stdin, dataset.MaxProof+2))
 	} else {
-		b, err = readFile(name, dataset.MaxProof+1)
+		b, err = cli.ReadFile(name, dataset.MaxProof+1)
 	}
 	if n := len(b); n > 0 && b[n-1] == '\n' {
 		b = b[:n-1]

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,7 +144,7 @@ func rootFor(root, out string) (name string, text []byte, err error) {
 	if name, err = filepath.Rel(filepath.Dir(out), root); err != nil || !filepath.IsLocal(name) { // out "" is the current folder
 		return "", nil, fmt.Errorf("%s: want a trusted root in or below the policy's folder, %s", root, filepath.Dir(out))
 	}
-	text, err = os.ReadFile(root)
+	text, err = cli.ReadFile(root, 1<<20)
 	return filepath.ToSlash(name), text, err
 }
 
@@ -155,12 +154,7 @@ func readIdentity(arg string) (verify.Identity, error) {
 		path = arg
 		name = strings.TrimSuffix(filepath.Base(arg), filepath.Ext(arg))
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return verify.Identity{}, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 1<<16))
+	text, err := cli.ReadFile(path, 1<<16)
 	if err != nil {
 		return verify.Identity{}, err
 	}

@@ -86,7 +86,7 @@ bhverify rebuild registry.example.org/models/web --policy policy.yaml --attest -
 					return err
 				}
 				if *addressKey != "" {
-					if opt.AddressKey, err = readFile(*addressKey, 1<<16); err != nil {
+					if opt.AddressKey, err = cli.ReadFile(*addressKey, 1<<16); err != nil {
 						return err
 					}
 				}

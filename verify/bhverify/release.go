@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -125,7 +124,7 @@ func (j judgement) judge(ctx context.Context, c *cli.Call, bundleFiles []string)
 	}
 	opt := verify.Options{Open: j.open}
 	for _, name := range bundleFiles {
-		b, err := readBundle(name)
+		b, err := cli.ReadFile(name, oras.MaxBundle)
 		if err != nil {
 			return nil, err
 		}
@@ -184,38 +183,13 @@ func (j judgement) writeSummary(v *verify.Verdict, path string) error {
 // loadVerifier reads a policy and, where it says so, gets its trusted root
 // through TUF; offline, from what was kept of it.
 func loadVerifier(ctx context.Context, policyFile string, offline bool) (*verify.Verifier, error) {
-	p, err := verify.LoadPolicy(policyFile)
+	p, err := verify.LoadWhole(ctx, policyFile, func() (string, error) { return cli.CacheDir("tuf") }, offline)
 	if err != nil {
 		return nil, err
-	}
-	if p.TUF != nil {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return nil, err
-		}
-		if p, err = verify.LoadTrustedRoot(ctx, p, filepath.Join(cache, "bhtrain", "tuf"), offline); err != nil {
-			return nil, err
-		}
 	}
 	v, err := verify.New(p)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", policyFile, err)
 	}
 	return v, nil
-}
-
-func readBundle(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, oras.MaxBundle+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > oras.MaxBundle {
-		return nil, fmt.Errorf("%s: larger than %d bytes, no bundle is", name, oras.MaxBundle)
-	}
-	return b, nil
 }
