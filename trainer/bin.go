@@ -136,10 +136,17 @@ func rowMajor(x []float32, width int) source {
 }
 
 // ladder finds bins by comparing keys, without branches that depend on them.
+// The keys from the first threshold to the last are parted into equal stretches, so
+// that only the thresholds of one stretch are searched.
 type ladder struct {
-	keys [MaxBins + 1]uint32 // of the thresholds, then the largest number
-	step int                 // of the search, a power of two
+	keys  [2 * (MaxBins + 1)]uint32 // of the thresholds, then the largest number
+	low   uint32                    // key of the first threshold
+	shift uint8                     // of a key above low, to the stretch that it is in
+	first [stretches]uint8          // by stretch: thresholds below it
+	step  int                       // of the search, a power of two or 0
 }
+
+const stretches = 1 << 12
 
 // noKey is what a missing value compares as: above every value.
 const noKey = math.MaxUint32 - 1
@@ -151,18 +158,34 @@ func (l *ladder) set(t []float32) {
 			l.keys[i] = sortKey(t[i])
 		}
 	}
+	l.low, l.shift, l.step = l.keys[0], 0, 0
+	if len(t) == 0 {
+		clear(l.first[:])
+		return
+	}
+	for (l.keys[len(t)-1]-l.low)>>l.shift >= stretches {
+		l.shift++
+	}
+	n, most := 0, 0
+	for i := range l.first {
+		l.first[i] = uint8(n)
+		for n < len(t) && int((l.keys[n]-l.low)>>l.shift) == i {
+			n++
+		}
+		most = max(most, n-int(l.first[i]))
+	}
 	l.step = 1
-	for 2*l.step <= len(t) {
+	for 2*l.step <= most {
 		l.step *= 2
 	}
 }
 
 // find returns the bin of a key: the number of thresholds below it.
 func (l *ladder) find(k uint32) uint8 {
-	at := 0
+	at := int(l.first[min((max(k, l.low)-l.low)>>(l.shift&31), stretches-1)])
 	for step := l.step; step > 0; step >>= 1 {
 		next := at + step
-		if l.keys[uint8(next-1)] >= k {
+		if l.keys[uint(next-1)%uint(len(l.keys))] >= k {
 			next = at
 		}
 		at = next

@@ -126,3 +126,57 @@ func TestThresholdsComeFromTrainingRowsOnly(t *testing.T) {
 		t.Errorf("bins %v", m.columns[0])
 	}
 }
+
+func TestLadderCountsTheThresholdsBelow(t *testing.T) {
+	inf := float32(math.Inf(1))
+	p := newPCG(7, 8)
+	many := func(n int, value func() float32) []float32 {
+		var v []float32
+		for range n {
+			v = append(v, value())
+		}
+		slices.Sort(v)
+		return slices.Compact(v)
+	}
+	finite := func() float32 {
+		for {
+			if v := math.Float32frombits(p.uint32()); v-v == 0 {
+				return v
+			}
+		}
+	}
+	for _, c := range [][]float32{
+		nil,
+		{0},
+		{-inf, inf},
+		{-math.MaxFloat32, 0, math.MaxFloat32},
+		many(MaxBins-1, finite),
+		many(MaxBins-1, func() float32 { return float32(p.below(300)) }),
+		many(MaxBins-1, func() float32 { return 1 + float32(p.below(300))*0x1p-23 }),
+		append([]float32{-math.MaxFloat32}, many(MaxBins-2, func() float32 { return 1 + float32(p.below(300))*0x1p-23 })...),
+		append(many(MaxBins-2, func() float32 { return -1 - float32(p.below(300))*0x1p-23 }), inf),
+	} {
+		values := []float32{-inf, -math.MaxFloat32, float32(math.Copysign(0, -1)), 0, math.MaxFloat32, inf, float32(math.NaN())}
+		for _, v := range c {
+			values = append(values, v, math.Nextafter32(v, -inf), math.Nextafter32(v, inf))
+		}
+		for range 1000 {
+			values = append(values, finite())
+		}
+		var l ladder
+		l.set(c)
+		got := make([]uint8, len(values))
+		l.fill(got, values)
+		for i, v := range values {
+			want := 0
+			for _, t := range c {
+				if !(v <= t) {
+					want++
+				}
+			}
+			if int(got[i]) != want {
+				t.Fatalf("%d thresholds from %v: %v is in bin %d, want %d", len(c), c[:min(1, len(c))], v, got[i], want)
+			}
+		}
+	}
+}
