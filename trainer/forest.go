@@ -95,7 +95,7 @@ func newImpurity(of *bins, columns []int32, classes int) *impurity {
 				s.common[c] = uint8(b)
 			}
 		}
-		s.even[c] = int(count[s.common[c]]) < of.rows/4
+		s.even[c] = 3*int(count[s.common[c]]) < 2*of.rows
 	}
 	return s
 }
@@ -304,14 +304,15 @@ func (c *cut) enoughOfTwo() float64 {
 // squared weights on the right is Σ n² - 2 Σ l·n + Σ l².
 func (s *impurity) chained(c *cut, bins []uint8, common uint8, rows []int32, room []uint32) {
 	s.links = grown(s.links, len(rows))
-	links, head, marks := s.links[:len(rows)], &s.head, &s.marks
+	links, head := s.links[:len(rows)], &s.head
+	var filled [4]uint64
 	lacks := false // the rows of the most frequent bin
 	if s.even[c.column] {
 		for i, r := range rows {
 			b := bins[r]
 			links[i] = uint64(head[b])<<32 | uint64(room[i])
 			head[b] = uint32(i + 1)
-			marks[b] = 1
+			filled[b>>6] |= 1 << (b & 63)
 		}
 	} else {
 		clear(s.rest)
@@ -324,7 +325,7 @@ func (s *impurity) chained(c *cut, bins []uint8, common uint8, rows []int32, roo
 			v := room[i]
 			links[i] = uint64(head[b])<<32 | uint64(v)
 			head[b] = uint32(i + 1)
-			marks[b] = 1
+			filled[b>>6] |= 1 << (b & 63)
 			s.rest[uint8(v)] += 1<<32 | uint64(v>>statClass)
 			n++
 		}
@@ -332,45 +333,48 @@ func (s *impurity) chained(c *cut, bins []uint8, common uint8, rows []int32, roo
 			return // all in one bin
 		}
 		if lacks = n < len(rows); lacks {
-			marks[common] = 1
+			filled[common>>6] |= 1 << (common & 63)
 		}
 	}
 	left, weight := &s.left, &s.weight
 	clear(left[:s.classes])
 	var squares, cross, sum int64
 	last, passed := uint8(0), 0
-	for _, b := range s.marked() {
-		if passed >= c.minRows && c.rows-passed >= c.minRows {
-			right := c.squares - 2*cross + squares
-			if c.mayGain(squares, right, sum) {
-				c.keep(last, squares, right, sum)
+	for k := range filled {
+		for set := filled[k]; set != 0; set &= set - 1 {
+			b := uint8(64*k + bits.TrailingZeros64(set))
+			if passed >= c.minRows && c.rows-passed >= c.minRows {
+				right := c.squares - 2*cross + squares
+				if c.mayGain(squares, right, sum) {
+					c.keep(last, squares, right, sum)
+				}
 			}
-		}
-		last = b
-		if lacks && b == common {
-			for k, a := range s.all {
-				a -= s.rest[k]
-				w, l := int64(a&weightMask), left[k&255]
-				left[k&255] = l + w
+			last = b
+			if lacks && b == common {
+				for k, a := range s.all {
+					a -= s.rest[k]
+					w, l := int64(a&weightMask), left[k&255]
+					left[k&255] = l + w
+					squares += w * (2*l + w)
+					cross += w * weight[k&255]
+					sum += w
+					passed += int(a >> 32)
+				}
+				continue
+			}
+			for i := head[b]; i > 0; {
+				x := links[i-1]
+				k, w := uint8(x), int64(uint32(x)>>statClass)
+				l := left[k]
+				left[k] = l + w
 				squares += w * (2*l + w)
-				cross += w * weight[k&255]
+				cross += w * weight[k]
 				sum += w
-				passed += int(a >> 32)
+				passed++
+				i = uint32(x >> 32)
 			}
-			continue
+			head[b] = 0
 		}
-		for i := head[b]; i > 0; {
-			x := links[i-1]
-			k, w := uint8(x), int64(uint32(x)>>statClass)
-			l := left[k]
-			left[k] = l + w
-			squares += w * (2*l + w)
-			cross += w * weight[k]
-			sum += w
-			passed++
-			i = uint32(x >> 32)
-		}
-		head[b] = 0
 	}
 }
 
