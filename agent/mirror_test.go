@@ -142,31 +142,49 @@ func TestMirrors(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// A mirror that keeps giving what is known holds back nothing, wherever it stands.
+	c := o.newMirror()
+	o.hold(c, o.publish(3), 3, 3)
+	asked, best := sync(b, c, a)
+	want("one that is frozen before a newer one", 3, best, c, nil)
+	if len(asked) != 2 {
+		t.Errorf("after an installation another is asked: %+v", asked)
+	}
+	asked, best = sync(c, b)
+	want("one that is current before one that is behind", 3, best, c, nil)
+	if len(asked) != 2 || !errors.Is(asked[1].Err, ErrRefused) {
+		t.Errorf("%+v", asked)
+	}
+	if known, err = o.readState(); err != nil {
+		t.Fatal(err)
+	}
+	b = c
+
 	// A mirror that is behind lowers nothing, and is passed over.
-	asked, best := sync(a, b)
-	want("behind", 2, best, b, nil)
+	asked, best = sync(a, b)
+	want("behind", 3, best, b, nil)
 	if len(asked) != 2 || !errors.Is(asked[0].Err, ErrRefused) || !strings.Contains(asked[0].Err.Error(), verify.ChannelSequence) {
 		t.Errorf("behind: %+v", asked)
 	}
 	for _, status := range []int{http.StatusForbidden, http.StatusNotFound, http.StatusTeapot} {
 		a.set(status)
 		_, best = sync(a, b)
-		want(fmt.Sprint(status), 2, best, b, nil)
+		want(fmt.Sprint(status), 3, best, b, nil)
 	}
 	a.set(0)
-	if after, err := o.readState(); err != nil || after.Channels["stable"].Sequence != 2 || after.Channels["stable"].Manifest != known.Channels["stable"].Manifest {
+	if after, err := o.readState(); err != nil || after.Channels["stable"].Sequence != 3 || after.Channels["stable"].Manifest != known.Channels["stable"].Manifest {
 		t.Errorf("what is known changed: %+v, %v", after, err)
 	}
 
 	// When nobody has anything the refusal is told before the silence, in any order.
 	b.set(http.StatusForbidden)
 	_, best = sync(b, a)
-	want("silence before a refusal", 2, best, a, ErrRefused)
+	want("silence before a refusal", 3, best, a, ErrRefused)
 	_, best = sync(a, b)
-	want("silence after a refusal", 2, best, a, ErrRefused)
+	want("silence after a refusal", 3, best, a, ErrRefused)
 	a.set(http.StatusForbidden)
 	_, best = sync(a, b)
-	want("silence", 2, best, a, oras.ErrRefused)
+	want("silence", 3, best, a, oras.ErrRefused)
 }
 
 // What has not changed costs a registry the question whether it is one and the

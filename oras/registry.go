@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,8 +219,14 @@ func isClass(err error) bool {
 // oneLine is an error that may repeat words of the registry.
 type oneLine struct{ error }
 
-func (e oneLine) Error() string { return printable(e.error.Error(), 4*maxMessage) }
+func (e oneLine) Error() string { return printable(withoutQueries(e.error.Error()), 4*maxMessage) }
 func (e oneLine) Unwrap() error { return e.error }
+
+var query = regexp.MustCompile(`(https?://[^\s"?]*)\?[^\s"]*`)
+
+// withoutQueries cuts the queries off the URLs in a text: registries redirect to
+// URLs whose query is the right to fetch, and errors end up in logs and on pages.
+func withoutQueries(text string) string { return query.ReplaceAllString(text, "$1") }
 
 // explain gives err its class and says what can be done. A registry of which
 // there is anything to explain, other than that it lacks something, is not kept open.
@@ -239,7 +246,7 @@ func (r *remote) classify(ctx context.Context, what string, err error) error {
 	if isClass(err) {
 		return fmt.Errorf("%s: %s: %w", r, what, oneLine{err})
 	}
-	text := printable(err.Error(), maxMessage)
+	text := printable(withoutQueries(err.Error()), maxMessage)
 	orPlain := ""
 	if plain := (*plainError)(nil); errors.As(err, &plain) && plain.tls != nil {
 		orPlain = ", or allow plain HTTP (--plain-http) if it has no TLS"

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 )
@@ -299,4 +300,25 @@ type fixed struct{}
 
 func (fixed) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return authn.FromConfig(authn.AuthConfig{Username: "u", Password: "p"}), nil
+}
+
+// A query of a URL that a registry leads to may be the right to fetch.
+func TestErrorsTellNoQueries(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			http.Redirect(w, r, "https://bucket.invalid/blob?X-Amz-Signature=TOPSECRET&b=c", http.StatusTemporaryRedirect)
+		}
+	}))
+	defer srv.Close()
+	s, err := Open(t.Context(), Ref{Repository: strings.TrimPrefix(srv.URL, "http://") + "/models/web"}, Options{Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Resolve(t.Context(), "latest")
+	if err == nil || strings.Contains(err.Error(), "TOPSECRET") || !strings.Contains(err.Error(), "bucket.invalid") {
+		t.Errorf("%v", err)
+	}
+	if got := withoutQueries(`Get "https://a.example/b?c=d": x; http://e/f?g h?i`); got != `Get "https://a.example/b": x; http://e/f h?i` {
+		t.Error(got)
+	}
 }

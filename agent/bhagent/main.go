@@ -113,8 +113,8 @@ release that --from names, and its number may not be lower than any accepted.
 
 --from takes a directory, oci-layout:DIR[:TAG|@DIGEST] or
 HOST/NAME[:TAG|@DIGEST]; tag and digest only without a channel. Given several
-times, these are mirrors that are asked in this order until one has what may be
-used: one that is silent, behind or refused is passed over.
+times, these are mirrors that are asked in this order until one has something new
+that may be used: one that is silent, behind or refused is passed over.
 
 Exit code 1 also means stale: the channel is the one that was known, and has
 expired; the live release stays in use, and nobody says that it is current. So
@@ -159,7 +159,7 @@ bhagent sync --from registry.example.org/models/web --policy /etc/bhagent/policy
 				if got := asked[i].Synced; got != nil && !got.Unpinned.IsZero() {
 					c.Log.Warn("not pinned any more: the release was revoked", "release", got.Unpinned)
 				}
-				if &asked[i] != best {
+				if &asked[i] != best && asked[i].Err != nil {
 					c.Log.Warn("mirror was not used", "source", asked[i].From.String(), "reason", verify.Printable(asked[i].Err.Error()))
 				}
 			}

@@ -30,7 +30,7 @@ import (
 // Options say what a Server keeps loaded and for whom.
 type Options struct {
 	Agent    *agent.Agent
-	From     []oras.Ref    // mirrors, one at least; asked in this order until one has what may be used
+	From     []oras.Ref    // mirrors, one at least; see agent.SyncMirrors
 	Store    oras.Options  // for all of From; a Server has Sessions of its own
 	Policy   string        // path of the policy file; read again each time it is needed
 	Interval time.Duration // between syncs, each a tenth longer or shorter by chance; above 0

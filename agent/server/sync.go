@@ -98,7 +98,7 @@ func (s *Server) work(ctx context.Context, r *run) {
 	}
 }
 
-// sync asks the mirrors in order until one has what may be used.
+// sync asks the mirrors, as agent.SyncMirrors does.
 func (s *Server) sync(ctx context.Context) *Report {
 	report := &Report{Started: s.opt.Now()}
 	s.events.send("sync", map[string]any{"phase": "started"})
@@ -152,7 +152,7 @@ func (s *Server) syncMirrors(ctx context.Context, report *Report) {
 		if got := asked[i].Synced; got != nil && !got.Unpinned.IsZero() {
 			s.opt.Log.Warn("not pinned any more: the release was revoked", "release", got.Unpinned)
 		}
-		if a := &asked[i]; a != best {
+		if a := &asked[i]; a != best && a.Err != nil {
 			s.opt.Log.Warn("mirror was not used", "source", a.From.String(), "result", result(a), "reason", verify.Printable(a.Err.Error()))
 		}
 	}
