@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
@@ -588,21 +590,30 @@ func TestMetrics(t *testing.T) {
 }
 
 // TestNoRequestFailsOrMixesReleases scores from many clients while releases
-// are swapped.
+// are swapped. Each release that is made live was loaded for it, so that one that
+// is not freed shows in the memory of the process.
 func TestNoRequestFailsOrMixesReleases(t *testing.T) {
 	s := newSite(t)
 	ctx := context.Background()
-	var scorers [2]*agent.Scorer
-	var want [2]string // the classes and scores that each release gives
-	for n := range scorers {
+	var pull [2]func() *agent.Scorer // loads the release anew
+	var want [2]string               // the classes and scores that each release gives
+	for n := range want {
 		s.offer(n + 1)
 		s.must(ResultInstalled)
 		v, err := s.opt.Agent.Verifier(ctx, s.policy, true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if scorers[n], err = s.opt.Agent.Load(ctx, v, time.Now()); err != nil {
+		in, err := s.opt.Agent.Status(ctx, v, time.Now())
+		if err != nil {
 			t.Fatal(err)
+		}
+		pull[n] = func() *agent.Scorer {
+			scorer, err := in.Scorer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return scorer
 		}
 		want[n] = s.do("POST", "/v1/score", "application/x-ndjson", strings.Repeat(attack+"\n", 20)).Body.String()
 	}
@@ -649,9 +660,13 @@ func TestNoRequestFailsOrMixesReleases(t *testing.T) {
 			}
 		})
 	}
+	var memory []int64 // MiB resident, all over the run
 	for i := range swaps {
-		s.load(scorers[i%2], time.Now())
+		s.load(pull[i%2](), time.Now())
 		time.Sleep(time.Millisecond)
+		if i%10 == 0 {
+			memory = append(memory, resident(t)>>20)
+		}
 	}
 	close(done)
 	all.Wait()
@@ -662,8 +677,32 @@ func TestNoRequestFailsOrMixesReleases(t *testing.T) {
 	if seen[0].Load() == 0 || seen[1].Load() == 0 {
 		t.Errorf("requests answered by each release: %d, %d", seen[0].Load(), seen[1].Load())
 	}
-	t.Logf("%d swaps, %d and %d requests", swaps, seen[0].Load(), seen[1].Load())
+	first, second := median(memory[:len(memory)/2]), median(memory[len(memory)/2:])
+	t.Logf("%d swaps, %d and %d requests, median resident in the first half %d MiB, in the second %d MiB", swaps, seen[0].Load(), seen[1].Load(), first, second)
+	// A release takes some 250 KiB, so one that is kept shows over 1,000 swaps.
+	if float64(second) > 1.3*float64(first)+16 {
+		t.Errorf("memory grows: %d MiB after %d MiB (%v)", second, first, memory)
+	}
 }
+
+// resident is how many bytes this process has in memory; 0 where the system
+// does not tell.
+func resident(t *testing.T) int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0
+	}
+	var size, pages int64
+	if err == nil {
+		_, err = fmt.Sscan(string(b), &size, &pages)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+func median(of []int64) int64 { return slices.Sorted(slices.Values(of))[len(of)/2] }
 
 func TestOldReleaseIsFreedAfterItsLastUser(t *testing.T) {
 	s := newSite(t)
