@@ -248,6 +248,22 @@ func (a *Agent) judge(ctx context.Context, d canon.Digest, v *verify.Verifier, c
 	return j, nil
 }
 
+// Stored reads what lies in the slot of an installed release, to show what it
+// is: the bytes have that digest, and nothing says that they may be used. Errors:
+// ErrCorrupt when they are damaged or missing.
+func (a *Agent) Stored(ctx context.Context, d canon.Digest) (*oras.Artifact, error) {
+	dir := a.slot(d)
+	if err := a.inspectSlot(dir); err != nil {
+		return nil, err
+	}
+	store, err := oras.Open(ctx, oras.Ref{Layout: dir}, oras.Options{FS: a.fs})
+	if err != nil {
+		return nil, damage(err)
+	}
+	release, err := oras.Pull(ctx, store, d)
+	return release, damage(err)
+}
+
 // allowed reports whether the release may be made live, and not only go on
 // being used: for that a channel may have expired or name another, no more.
 func (j judged) allowed() bool {

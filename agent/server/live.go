@@ -26,7 +26,7 @@ type Status struct {
 	Since    time.Time       `json:"since,omitzero"`   // when it was loaded
 	Checked  time.Time       `json:"checked,omitzero"` // when it was judged last
 	LastSync *Report         `json:"last_sync"`        // null before the first
-	Release  *Release        `json:"release"`          // null when nothing is installed
+	Release  *Release        `json:"release"`          // that is installed, in use or not; null when nothing is, or it is damaged
 	Verdict  *verify.Verdict `json:"verdict"`          // of what is installed, judged at Checked; null when nothing is
 	Previous canon.Digest    `json:"previous"`         // installed before; "" for none
 	Pinned   canon.Digest    `json:"pinned"`           // that an operator decided to stay with; "" for none
@@ -173,6 +173,9 @@ func (s *Server) judge(ctx context.Context, st *Status) (*agent.Scorer, error) {
 	st.State, st.Reason = in.State, in.Reason
 	st.Verdict, st.Previous, st.Pinned, st.Source, st.Decisions = in.Verdict, in.Previous, in.Pinned, in.Source, in.Decisions
 	if !in.Loadable() {
+		if stored, err := s.opt.Agent.Stored(ctx, in.Verdict.Release); err == nil {
+			st.Release = describe(stored)
+		}
 		return nil, nil
 	}
 	scorer, err := in.Scorer()
@@ -180,6 +183,7 @@ func (s *Server) judge(ctx context.Context, st *Status) (*agent.Scorer, error) {
 		return nil, err
 	}
 	st.Release = describe(scorer.Release())
+	st.Release.InUse = true
 	if rootless != nil {
 		st.State, st.Reason = agent.StateStale, verify.Printable(rootless.Error())
 	}

@@ -14,8 +14,9 @@ import (
 	"github.com/battle-hardened-ai/bhtrain/oras"
 )
 
-// Release describes a release that was verified.
+// Release describes a release that is installed.
 type Release struct {
+	InUse   bool         `json:"in_use"` // false when it was refused or revoked since
 	Digest  canon.Digest `json:"digest"` // of the manifest: the identity of the release
 	Product string       `json:"product"`
 	Number  int64        `json:"number"`

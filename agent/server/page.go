@@ -114,6 +114,7 @@ func (s *Server) keepHistory() {
 // view is what the page shows.
 type view struct {
 	*Status
+	Using   bool              // Release is in use
 	Says    string            // what the state means
 	Good    bool              // all is as it should be
 	Recent  []agent.Happening // the newest first
@@ -186,7 +187,7 @@ var says = map[agent.State]string{
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	st := s.status.Load()
 	v := view{
-		Status: st, Says: says[st.State], Good: st.State == agent.StateCurrent || st.State == agent.StatePinned,
+		Status: st, Using: st.Release != nil && st.Release.InUse, Says: says[st.State], Good: st.State == agent.StateCurrent || st.State == agent.StatePinned,
 		Started: s.started, Scores: s.events.totals(), Version: s.opt.Version, Now: s.opt.Now(),
 	}
 	s.mu.Lock()

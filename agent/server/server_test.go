@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -218,7 +219,8 @@ func TestSyncLoadsAndUnloads(t *testing.T) {
 	// The policy of the moment decides: another publisher, then the old one again.
 	s.write(s.policy, strings.Replace(s.published.policy, verify.DefaultProduct, "another", 1))
 	s.reload(ctx, nil)
-	if st := s.status.Load(); st.State != agent.StateRefused || st.Loaded || s.live.Load() != nil || !strings.Contains(st.Reason, "product") {
+	if st := s.status.Load(); st.State != agent.StateRefused || st.Loaded || s.live.Load() != nil || !strings.Contains(st.Reason, "product") ||
+		st.Release == nil || st.Release.Number != 2 || st.Release.InUse {
 		t.Errorf("under another policy: %+v", st)
 	}
 	s.write(s.policy, "version: 1\n")
@@ -468,11 +470,40 @@ func TestAnswersAreWhatTheDescriptionSays(t *testing.T) {
 			}
 		}
 	}
+	// All that the server does is described, and nothing else.
+	source, err := os.ReadFile("server.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := map[string]bool{}
+	for _, m := range regexp.MustCompile(`"(GET|POST) (/\S*)":`).FindAllStringSubmatch(string(source), -1) {
+		done[m[1]+" "+strings.TrimSuffix(m[2], "{$}")] = true
+	}
+	for key := range described {
+		done[key[:strings.LastIndex(key, " ")]] = true
+	}
+	for op := range done {
+		method, path, _ := strings.Cut(op, " ")
+		methods, _ := doc["paths"].(map[string]any)[path].(map[string]any)
+		if methods[strings.ToLower(method)] == nil {
+			t.Errorf("%s is not described", op)
+		}
+		if path == "/events" {
+			continue // never ends
+		}
+		if w := ask(newSite(t).Handler(false), method, path, "", ""); w.Code == 404 && !strings.Contains(path, "{") || w.Code == 405 {
+			t.Errorf("%s is described, and answered by %d", op, w.Code)
+		}
+	}
+	if len(done) < 14 {
+		t.Errorf("only %d operations", len(done))
+	}
 	seen := map[string]bool{}
-	s := newSite(t)
+	s := newSite(t, func(o *Options) { o.Token = "a token of length" })
+	handler := s.Handler(false)
 	check := func(method, path, mediaType, body string, header ...string) {
 		t.Helper()
-		w := s.do(method, path, mediaType, body, header...)
+		w := ask(handler, method, path, mediaType, body, header...)
 		pattern, _, _ := strings.Cut(path, "?")
 		if rest, ok := strings.CutPrefix(pattern, "/models/"); ok && rest != "list" {
 			pattern = "/models/{name}"
@@ -521,7 +552,7 @@ func TestAnswersAreWhatTheDescriptionSays(t *testing.T) {
 	}
 	all := func() {
 		t.Helper()
-		for _, path := range []string{"/", "/api/models", "/models/list", "/models/ip_reputation", "/stats", "/readyz"} {
+		for _, path := range []string{"/", "/api/models", "/models/list", "/models/ip_reputation", "/stats", "/readyz", "/page.css", "/page.js"} {
 			check("GET", path, "", "")
 		}
 		check("POST", "/v1/score", "application/json", attack)
@@ -549,6 +580,19 @@ func TestAnswersAreWhatTheDescriptionSays(t *testing.T) {
 	s.write(s.policy, "version: 2\n")
 	check("POST", "/api/models/sync", "", "")
 	all()
+	for op := range done { // who may not ask at all
+		method, path, _ := strings.Cut(op, " ")
+		path = strings.Replace(path, "{name}", "ip_reputation", 1)
+		check(method, path, "", "", "Host", "evil.example")
+		if method == "POST" {
+			check(method, path, "", "", "Sec-Fetch-Site", "cross-site")
+		}
+		handler = s.Handler(true)
+		if path != "/healthz" && path != "/readyz" {
+			check(method, path, "", "")
+		}
+		handler = s.Handler(false)
+	}
 	for key := range described {
 		switch key {
 		case "POST /api/models/sync 504", "GET /events 200", "GET /events 503":

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -301,6 +302,32 @@ func TestSyncSaysWhatIsLiveAfterARevocation(t *testing.T) {
 	}
 	if st := s.status.Load(); st.State != agent.StateRevoked || st.Loaded {
 		t.Errorf("nothing left: %+v", st)
+	}
+
+	// What was revoked is still shown, and not as if it were in use.
+	shown := s.status.Load().Release
+	if shown == nil || shown.InUse || shown.Digest != one || shown.Number != 1 || len(shown.Models) != 4 || shown.Dataset.Exploits == 0 || len(shown.Classes) != 11 {
+		t.Errorf("the revoked release: %+v", shown)
+	}
+	got := s.do("GET", "/", "", "").Body.String()
+	for _, want := range []string{"No release <span>in use", "Installed, and not in use: " + verify.DefaultProduct + " release 1", one.String(), "threat_classifier", "exploits<br>", "Models, not in use"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in the page", want)
+		}
+	}
+	for _, bad := range []string{"In use since", `href="/models/`} {
+		if strings.Contains(got, bad) {
+			t.Errorf("%q in the page", bad)
+		}
+	}
+	// Of damaged bytes nothing is shown.
+	file := filepath.Join(filepath.Dir(s.policy), "state", "releases", one.Hex(), "blobs", "sha256", strings.TrimPrefix(shown.Models[0].SHA256.String(), "sha256:"))
+	if err := os.WriteFile(file, []byte("other"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.reload(t.Context(), nil)
+	if st := s.status.Load(); st.Release != nil || st.Loaded {
+		t.Errorf("damaged: %+v", st)
 	}
 }
 

@@ -181,7 +181,7 @@ const events = new EventSource("/events");
 events.addEventListener("scores", (event) => scored(JSON.parse(event.data)));
 events.addEventListener("status", (event) => {
   const status = JSON.parse(event.data);
-  const title = status.state + (status.release ? `${status.release.product} release ${status.release.number}` : "No release in use");
+  const title = status.state + (status.release?.in_use ? `${status.release.product} release ${status.release.number}` : "No release in use");
   if (title !== shown) refresh();
 });
 events.addEventListener("sync", (event) => {
