@@ -79,6 +79,11 @@ func TestPublisherIsNotLedBack(t *testing.T) {
 				t.Errorf("%s, first %v: %v", name, first, err)
 			}
 		}
+		p.First, p.Epoch = false, 1 // the same is not higher
+		if _, err := PublishChannel(ctx, store, a[4].Digest, p); !errors.Is(err, ErrChannel) || !strings.Contains(err.Error(), show.want) {
+			t.Errorf("%s, the same epoch: %v", name, err)
+		}
+		p.Epoch = 0
 		// A higher epoch carries on what is remembered, not what is shown.
 		show.put()
 		p.First = false
@@ -115,6 +120,14 @@ func TestPublisherIsNotLedBack(t *testing.T) {
 	put(t, store, newest)
 	if _, err := PublishChannel(ctx, store, a[4].Digest, p); !errors.Is(err, ErrChannel) || !strings.Contains(err.Error(), "sequence 2, and 4 was published") {
 		t.Errorf("%v", err)
+	}
+
+	// A publisher that was overtaken does not put back what it knew.
+	if err := p.remember(old); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := p.remembered(); err != nil || c.Sequence != 4 {
+		t.Errorf("%+v, %v", c, err)
 	}
 
 	if err := os.WriteFile(memory, []byte("{}"), 0o600); err != nil {
