@@ -2,7 +2,6 @@ package server
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -25,6 +24,7 @@ type hub struct {
 	flushing  bool   // every scoresEvery, while there are listeners
 	fresh     scored // since the last event "scores"
 	total     scored // since the start
+	spans     []span // lately, oldest first
 }
 
 // scored counts records by what was found of them.
@@ -32,20 +32,22 @@ type scored struct {
 	Rows      int64            `json:"rows"`
 	Anomalies int64            `json:"anomalies"`
 	Classes   map[string]int64 `json:"classes"` // by the most probable class
+
+	AnomalySum float64 `json:"anomaly_sum"` // of the anomaly scores of all Rows
+	AnomalyMax float32 `json:"anomaly_max"` // the highest of them
 }
 
 func (s *scored) add(t *tally) {
 	s.Rows += t.Scored
 	s.Anomalies += t.Anomalies
+	s.AnomalySum += t.AnomalySum
+	s.AnomalyMax = max(s.AnomalyMax, t.AnomalyMax)
 	for i, n := range t.Classes {
 		if n > 0 {
 			s.Classes[t.names[i]] += n
 		}
 	}
 }
-
-// copy returns s with a map of its own.
-func (s *scored) copy() scored { return scored{s.Rows, s.Anomalies, maps.Clone(s.Classes)} }
 
 // event is one server-sent event; data is one line of JSON.
 type event struct {
@@ -122,6 +124,7 @@ func (h *hub) scored(t *tally) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.total.add(t)
+	h.remember(t, time.Now())
 	if len(h.listeners) > 0 {
 		h.fresh.add(t)
 	}

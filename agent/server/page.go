@@ -25,6 +25,7 @@ var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMa
 	"use":   func(model string) string { return purpose[model] },
 	"group": group,
 	"parts": parts,
+	"clock": func(t time.Time) string { return t.UTC().Format("15:04") },
 }).ParseFS(pageFiles, "page/page.html"))
 
 // mark is the sign of a check's status.
@@ -120,7 +121,8 @@ type view struct {
 	Recent  []agent.Happening // the newest first
 	Started time.Time         // since when Scores are kept
 	Scores  scored
-	Bars    []bar      // of Scores, the most frequent class first
+	Bars    []bar // of Scores, the most frequent class first
+	Chart   *chart
 	Fresh   *freshness // nil when no channel says until when
 	Passed  int        // checks of the verdict
 	Failed  int
@@ -182,11 +184,10 @@ var says = map[agent.State]string{
 	agent.StateNone:    "Nothing verified is installed.",
 }
 
-// page answers GET / for people. All of it can be read without its script,
-// which keeps it up to date.
-func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
+// view gathers what the page shows.
+func (s *Server) view() *view {
 	st := s.status.Load()
-	v := view{
+	v := &view{
 		Status: st, Using: st.Release != nil && st.Release.InUse, Says: says[st.State], Good: st.State == agent.StateCurrent || st.State == agent.StatePinned,
 		Started: s.started, Scores: s.events.totals(), Version: s.opt.Version, Now: s.opt.Now(),
 	}
@@ -194,15 +195,9 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	v.Recent = slices.Clone(s.recent)
 	s.mu.Unlock()
 	slices.Reverse(v.Recent)
-	for class, rows := range v.Scores.Classes {
-		v.Bars = append(v.Bars, bar{class, rows})
-	}
-	slices.SortFunc(v.Bars, func(a, b bar) int {
-		if a.Rows != b.Rows {
-			return int(max(-1, min(1, b.Rows-a.Rows)))
-		}
-		return strings.Compare(a.Class, b.Class)
-	})
+	v.Bars = bars(v.Scores.Classes)
+	now := time.Now()
+	v.Chart = draw(s.events.lately(now), now)
 	if st.Verdict != nil {
 		v.Fresh = freshnessOf(st.Verdict.Channel, v.Now)
 		for _, c := range st.Verdict.Checks {
@@ -216,8 +211,14 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 			}
 		}
 	}
+	return v
+}
+
+// page answers GET / for people. All of it can be read without its script,
+// which keeps it up to date.
+func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, v); err != nil {
+	if err := pageTemplate.Execute(&b, s.view()); err != nil {
 		panic("server: internal error: " + err.Error())
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -38,11 +38,14 @@ func TestPageCanBeReadWithoutItsScript(t *testing.T) {
 	s.must(ResultInstalled)
 	s.offer(1)
 	s.must(ResultRefused)
+	if w := s.do("POST", "/v1/score", "application/x-ndjson", strings.Repeat(attack+"\n", 30)); w.Code != 200 {
+		t.Fatal(w.Body)
+	}
 	got := text()
 	live := s.live.Load()
 	for _, want := range []string{
 		live.Release().Digest.String(), "threat_classifier", "provenance.dataset", "✓", "signed", "In use, and nothing newer is known.",
-		"rollback", "exploits<br>", "11 classes", "sql_injection", `<button type="submit">Sync models</button>`, `lang="en"`, `name="viewport"`,
+		"rollback", "exploits<br>", "11 classes", "sql_injection 30", "Records in ten seconds, by class", "−10 min", `<span>50</span>`, `<button type="submit">Sync models</button>`, `lang="en"`, `name="viewport"`,
 	} {
 		if !strings.Contains(strings.ReplaceAll(got, "Signed", "signed"), want) {
 			t.Errorf("no %q in the page", want)
@@ -391,7 +394,13 @@ func TestPageInABrowser(t *testing.T) {
 	if !seen {
 		t.Error("rows of the tables are not shown")
 	}
-	do("the chart", has("#live", "highest column 30"))
+	do("the chart", has("#live .key", "sql_injection"), has("#live .y", "50"), has("#live .x", "−10 min"), has("#minutes", "sql_injection 30"),
+		chromedp.Click("#numbers summary"), chromedp.WaitVisible("#minutes th"))
+	again, err := client.Post(address+"/v1/score", "application/x-ndjson", strings.NewReader(strings.Repeat(attack+"\n", 30)))
+	if err != nil || again.StatusCode != 200 {
+		t.Fatalf("%v %v", again, err)
+	}
+	do("more of it, with the table left open", has("#scores-sum", "60 records"), has("#scores", "60"), chromedp.WaitVisible("#minutes th"))
 	// A digest is copied, or at least said, whole.
 	do("a digest", chromedp.Click(".card button.digest", chromedp.NodeVisible), has("#progress", s.live.Load().Release().Digest.String()))
 	b.accessible("plain")

@@ -183,9 +183,12 @@ type tally struct {
 	Skipped   int64
 	Bad       int64
 	Anomalies int64
-	Listed    int64   // whose address has a bad reputation
-	Classes   []int64 // by class, in the order of the release
-	names     []string
+	Listed    int64 // whose address has a bad reputation
+
+	AnomalySum float64 // of the anomaly scores of those scored
+	AnomalyMax float32
+	Classes    []int64 // by class, in the order of the release
+	names      []string
 }
 
 func (t *tally) add(live *loaded, f *agent.Finding) {
@@ -202,6 +205,8 @@ func (t *tally) add(live *loaded, f *agent.Finding) {
 			t.Classes = make([]int64, len(t.names))
 		}
 		t.Classes[live.class[f.Class]]++
+		t.AnomalySum += float64(f.Anomaly.Score)
+		t.AnomalyMax = max(t.AnomalyMax, f.Anomaly.Score)
 		if f.Anomaly.Flag {
 			t.Anomalies++
 		}

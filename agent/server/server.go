@@ -179,6 +179,7 @@ func (s *Server) Handler(remote bool) http.Handler {
 		"GET /models/{name}":    s.modelFile,
 		"GET /stats":            s.stats,
 		"GET /events":           s.stream,
+		"GET /scores":           s.scores,
 		"GET /{$}":              s.page,
 		"GET /page.css":         pageFile,
 		"GET /page.js":          pageFile,

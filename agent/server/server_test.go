@@ -501,6 +501,7 @@ func TestAnswersAreWhatTheDescriptionSays(t *testing.T) {
 	seen := map[string]bool{}
 	s := newSite(t, func(o *Options) { o.Token = "a token of length" })
 	handler := s.Handler(false)
+	events := s.events.listen()
 	check := func(method, path, mediaType, body string, header ...string) {
 		t.Helper()
 		w := ask(handler, method, path, mediaType, body, header...)
@@ -552,7 +553,7 @@ func TestAnswersAreWhatTheDescriptionSays(t *testing.T) {
 	}
 	all := func() {
 		t.Helper()
-		for _, path := range []string{"/", "/api/models", "/models/list", "/models/ip_reputation", "/stats", "/readyz", "/page.css", "/page.js"} {
+		for _, path := range []string{"/", "/api/models", "/models/list", "/models/ip_reputation", "/stats", "/readyz", "/scores", "/page.css", "/page.js"} {
 			check("GET", path, "", "")
 		}
 		check("POST", "/v1/score", "application/json", attack)
@@ -580,6 +581,25 @@ func TestAnswersAreWhatTheDescriptionSays(t *testing.T) {
 	s.write(s.policy, "version: 2\n")
 	check("POST", "/api/models/sync", "", "")
 	all()
+	told := map[string]bool{}
+	for s.events.flush(); len(events) > 0; {
+		e := <-events
+		told[e.name] = true
+		schema, err := compiler.Compile("openapi.json#/paths/~1events/get/responses/200/x-events/" + e.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(e.data))
+		if err == nil {
+			err = schema.Validate(v)
+		}
+		if err != nil {
+			t.Errorf("event %s: %v\n%s", e.name, err, e.data)
+		}
+	}
+	if len(told) != 3 {
+		t.Errorf("events of the kinds %v", told)
+	}
 	for op := range done { // who may not ask at all
 		method, path, _ := strings.Cut(op, " ")
 		path = strings.Replace(path, "{name}", "ip_reputation", 1)

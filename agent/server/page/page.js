@@ -35,7 +35,6 @@ function dress() {
     });
     code.replaceWith(copy);
   }
-  chart();
   clock();
 }
 
@@ -104,64 +103,27 @@ document.getElementById("sync").addEventListener("submit", async (event) => {
   busy = false;
 });
 
-// The chart: one column for each two seconds, the newest at the right.
-const columns = 90;
-const step = 2000;
-let past = []; // {rows, benign, anomalies}
-let now = { rows: 0, benign: 0, anomalies: 0 };
-
-function scored(e) {
-  now.rows += e.rows;
-  now.benign += e.classes.benign ?? 0;
-  now.anomalies += e.anomalies;
-  const sum = document.getElementById("scores-sum");
-  if (!sum) return;
-  const [rows, odd] = sum.querySelectorAll("b");
-  rows.textContent = number(e.total.rows);
-  odd.textContent = number(e.total.anomalies);
-  const classes = Object.entries(e.total.classes).sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
-  document.getElementById("scores").replaceChildren(...classes.map(([name, n]) => make("li", null,
-    make("span", null, name), make("progress", { max: classes[0][1], value: n, "aria-label": name }), make("span", null, number(n)))));
-}
-
-function rect(part, x, y, height) {
-  const r = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  for (const [k, v] of Object.entries({ class: part, x, y, width: 4, height })) r.setAttribute(k, v);
-  return r;
-}
-
-function chart() {
-  const live = document.getElementById("live");
-  if (!live) return;
-  const sum = past.reduce((n, c) => n + c.rows, 0);
-  if (!sum) {
-    live.replaceChildren(make("p", { class: "empty" }, "None in the last three minutes. They are drawn here as they come."));
-    return;
+// What was scored: the server draws it. Only what changes is replaced, so that the
+// table stays open and the keyboard where it is.
+let drawing = false;
+async function draw() {
+  if (drawing || document.hidden || !document.getElementById("live")) return;
+  drawing = true;
+  try {
+    const answer = await fetch("/scores");
+    if (!answer.ok) return;
+    const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const id of ["scores-sum", "live", "minutes", "scores"]) {
+      const [old, fresh] = [document.getElementById(id), next.getElementById(id)];
+      if (old && fresh && old.outerHTML !== fresh.outerHTML) old.replaceWith(document.adoptNode(fresh));
+    }
+  } catch {
+    // The stream of events says it when the agent is gone.
+  } finally {
+    drawing = false;
   }
-  const most = Math.max(1, ...past.map((c) => c.rows));
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", `0 0 ${columns * 5 + 10} 100`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `Records scored in the last three minutes: ${sum}, at most ${most} in two seconds`);
-  past.forEach((c, i) => {
-    if (!c.rows) return;
-    const x = 5 + (columns - past.length + i) * 5;
-    const all = 88 * c.rows / most, benign = 88 * c.benign / most, odd = 88 * c.anomalies / most;
-    svg.append(rect("benign", x, 94 - benign, benign), rect("attacks", x, 94 - all, all - benign));
-    if (odd) svg.append(rect("odd", x, 95, Math.max(1, Math.min(4, odd))));
-  });
-  const key = (part, text) => make("span", null, make("i", { class: part }), text);
-  live.replaceChildren(svg, make("p", null, key("attacks", "attacks"), key("benign", "benign"), key("odd", "some unlike ordinary traffic"),
-    make("span", null, `last three minutes, highest column ${number(most)} in two seconds`)));
 }
-
-setInterval(() => {
-  past.push(now);
-  past = past.slice(-columns);
-  now = { rows: 0, benign: 0, anomalies: 0 };
-  if (!document.hidden) chart();
-}, step);
+setInterval(() => { if (document.getElementById("live")?.dataset.rows !== "0") draw(); }, 10000);
 
 function clock() {
   const meter = document.getElementById("fresh");
@@ -178,7 +140,7 @@ setInterval(clock, 5000);
 dress();
 
 const events = new EventSource("/events");
-events.addEventListener("scores", (event) => scored(JSON.parse(event.data)));
+events.addEventListener("scores", draw);
 events.addEventListener("status", (event) => {
   const status = JSON.parse(event.data);
   const title = status.state + (status.release?.in_use ? `${status.release.product} release ${status.release.number}` : "No release in use");
