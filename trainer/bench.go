@@ -379,12 +379,13 @@ func (b *bench) fit(m Meter) error {
 		b.model.isolation(trees, size)
 		return nil
 	}
-	s := samples{labels: make([]uint8, len(b.rows)), weights: make([]int32, len(b.rows))}
+	s := samples{bins: fitBins(b.table.gather, columns, b.rows, p.Bins, b.workers)}
+	b.table = nil
+	s.labels, s.weights = make([]uint8, len(b.rows)), make([]int32, len(b.rows))
 	for i, r := range b.rows {
 		s.labels[i], s.weights[i] = b.class[r], 1<<weightBits
 	}
-	s.bins = fitBins(b.table.gather, columns, b.rows, p.Bins, b.workers)
-	b.table, b.class, b.rows = nil, nil, nil
+	b.class, b.rows = nil, nil
 	m.Release()
 	f := form{thresholds: s.bins.thresholds, columns: columns, dim: width}
 	if p.Learner == LearnerForest {

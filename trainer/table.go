@@ -32,8 +32,19 @@ type Table struct {
 	Labels     []string // distinct labels, in the order in which they were met
 	Unlabelled int64    // rows left out because their label is empty
 
-	label  []uint8     // by row: index in Labels
-	blocks [][]float32 // tableBlock rows each, group after group, within a group column after column
+	label  []uint8   // by row: index in Labels
+	open   []float32 // the last rows while there are fewer than a block, as in a block whose columns are all wide
+	blocks []block
+}
+
+// block is tableBlock rows, fewer in the last one, group after group, within a group
+// column after column. Columns whose values in these rows are whole numbers from 0
+// to 65,535 are narrow.
+type block struct {
+	place          []int32 // by column: its place among the wide ones, or ^place among the narrow
+	wide           []float32
+	narrow         []uint16
+	wides, narrows int // columns
 }
 
 // TableOptions say what the columns of a CSV file are.
@@ -51,7 +62,8 @@ type TableOptions struct {
 // text; all other fields are finite numbers that fit into float32, or missing:
 // empty, NaN, NA, N/A, null or none in any case. Empty lines are passed over.
 //
-// Memory is four bytes for each value and one line of at most 1 MiB. A file
+// Memory is two bytes for each value in columns of small whole numbers and four in
+// others, and one line of at most 1 MiB. A file
 // that breaks a rule is ErrTable; errors of r are passed on, and that of ctx when
 // it is done.
 func ReadTable(ctx context.Context, r io.Reader, opt TableOptions) (*Table, error) {
@@ -77,6 +89,8 @@ func ReadTable(ctx context.Context, r io.Reader, opt TableOptions) (*Table, erro
 	for {
 		fields, err := in.next()
 		if err == io.EOF {
+			t.pack()
+			t.open = nil
 			return t, nil
 		}
 		if err != nil {
@@ -195,19 +209,65 @@ func parseValue(b []byte) (float32, bool) {
 
 func (t *Table) add(row []float32, label uint8) {
 	at := len(t.label) % tableBlock
-	if at == 0 {
-		t.blocks = append(t.blocks, make([]float32, tableBlock*len(t.Columns)))
+	if t.open == nil {
+		t.open = make([]float32, tableBlock*len(t.Columns))
 	}
-	b := t.blocks[len(t.blocks)-1][t.place(at):]
 	for c, v := range row {
-		b[c*tableGroup] = v
+		t.open[inBlock(at, c, len(row))] = v
 	}
 	t.label = append(t.label, label)
+	if at == tableBlock-1 {
+		t.pack()
+	}
 }
 
-// place returns where row at of a block has its first value.
-func (t *Table) place(at int) int {
-	return at/tableGroup*tableGroup*len(t.Columns) + at%tableGroup
+// inBlock returns where row at of a block has its value of a column that is one of so many.
+func inBlock(at, place, columns int) int {
+	return (at/tableGroup*columns+place)*tableGroup + at%tableGroup
+}
+
+// pack makes a block of the rows that are in none.
+func (t *Table) pack() {
+	rows := len(t.label) - tableBlock*len(t.blocks)
+	if rows == 0 {
+		return
+	}
+	width := len(t.Columns)
+	b := block{place: make([]int32, width)}
+	for c := range b.place {
+		if t.small(c, rows) {
+			b.place[c] = ^int32(b.narrows)
+			b.narrows++
+		} else {
+			b.place[c] = int32(b.wides)
+			b.wides++
+		}
+	}
+	filled := (rows + tableGroup - 1) / tableGroup * tableGroup
+	b.wide, b.narrow = make([]float32, filled*b.wides), make([]uint16, filled*b.narrows)
+	for c, place := range b.place {
+		for at := range rows {
+			v := t.open[inBlock(at, c, width)]
+			if place < 0 {
+				b.narrow[inBlock(at, int(^place), b.narrows)] = uint16(v)
+			} else {
+				b.wide[inBlock(at, int(place), b.wides)] = v
+			}
+		}
+	}
+	t.blocks = append(t.blocks, b)
+}
+
+// small reports whether a column of the open rows holds whole numbers from 0 to
+// 65,535 alone. -0 is none, as its bits would be lost.
+func (t *Table) small(c, rows int) bool {
+	for at := range rows {
+		v := t.open[inBlock(at, c, len(t.Columns))]
+		if !(v >= 0 && v <= math.MaxUint16) || math.Float32bits(float32(uint16(v))) != math.Float32bits(v) {
+			return false
+		}
+	}
+	return true
 }
 
 // Rows returns the number of rows.
@@ -216,25 +276,31 @@ func (t *Table) Rows() int { return len(t.label) }
 // gather copies column c of the given rows, which are ascending, to dst.
 func (t *Table) gather(dst []float32, c int, rows []int32) {
 	for i := 0; i < len(rows); i++ {
-		r := uint(rows[i])
-		b := t.blocks[r/tableBlock][t.place(int(r%tableBlock))+c*tableGroup:]
-		if last := i + tableGroup - 1; r%tableGroup == 0 && last < len(rows) && uint(rows[last]) == r+tableGroup-1 {
-			copy(dst[i:last+1], b[:tableGroup])
-			i = last
-			continue
+		r := int(rows[i])
+		b, at := &t.blocks[r/tableBlock], r%tableBlock
+		n := 1 // rows that are neighbours in the file and in the block
+		if last := i + tableGroup - 1; r%tableGroup == 0 && last < len(rows) && int(rows[last]) == r+tableGroup-1 {
+			n = tableGroup
 		}
-		dst[i] = b[0]
+		if place := int(b.place[c]); place >= 0 {
+			copy(dst[i:i+n], b.wide[inBlock(at, place, b.wides):])
+		} else {
+			for k, v := range b.narrow[inBlock(at, ^place, b.narrows):][:n] {
+				dst[i+k] = float32(v)
+			}
+		}
+		i += n - 1
 	}
 }
 
-// matrix copies the given rows, row-major.
+// matrix copies the given rows, which are ascending, row-major.
 func (t *Table) matrix(rows []int32) []float32 {
-	x := make([]float32, len(rows)*len(t.Columns))
-	for i, r := range rows {
-		b := t.blocks[r/tableBlock][t.place(int(r%tableBlock)):]
-		row := x[i*len(t.Columns) : (i+1)*len(t.Columns)]
-		for c := range row {
-			row[c] = b[c*tableGroup]
+	width := len(t.Columns)
+	x, column := make([]float32, len(rows)*width), make([]float32, len(rows))
+	for c := range width {
+		t.gather(column, c, rows)
+		for i, v := range column {
+			x[i*width+c] = v
 		}
 	}
 	return x

@@ -64,16 +64,32 @@ func TestTableIsReadAsItStands(t *testing.T) {
 }
 
 func TestTablesOfManyBlocksKeepTheirValues(t *testing.T) {
-	const width, rows = 5, 2*tableBlock + 77
+	const rows = 3*tableBlock + 77
 	var b strings.Builder
-	b.WriteString("a,b,c,d,e,y\n")
+	b.WriteString("whole,grows,byte,fraction,negative,hole,zero,y\n")
+	want := func(r int) []float32 {
+		v := []float32{65535 - float32(r%7), float32(r*5 + 4100), float32(r & 255), 1, float32(r), float32(r), 0}
+		switch r {
+		case 5, tableBlock + 4095:
+			v[3], v[4], v[5], v[6] = 1.5, -1, float32(math.NaN()), float32(math.Copysign(0, -1))
+		}
+		return v
+	}
 	for r := range rows {
-		for c := range width {
-			fmt.Fprintf(&b, "%d,", r*width+c)
+		for _, v := range want(r) {
+			fmt.Fprintf(&b, "%v,", v)
 		}
 		fmt.Fprintln(&b, r%3)
 	}
 	table := readTable(t, b.String(), TableOptions{Label: "y"})
+	width := len(table.Columns)
+	// grows passes 65,535 in the last block; fraction, negative, hole and zero are
+	// wide where the odd rows are.
+	for i, wides := range []int{4, 4, 0, 1} {
+		if got := table.blocks[i].wides; got != wides {
+			t.Errorf("block %d has %d wide columns, want %d", i, got, wides)
+		}
+	}
 	p := newPCG(1, 2)
 	var some []int32
 	for r := range int32(rows) {
@@ -86,8 +102,9 @@ func TestTablesOfManyBlocksKeepTheirValues(t *testing.T) {
 	for c := range width {
 		table.gather(dst, c, some)
 		for i, r := range some {
-			if want := float32(int(r)*width + c); dst[i] != want || x[i*width+c] != want {
-				t.Fatalf("row %d, column %d: gathered %v, copied %v, want %v", r, c, dst[i], x[i*width+c], want)
+			want := math.Float32bits(want(int(r))[c])
+			if math.Float32bits(dst[i]) != want || math.Float32bits(x[i*width+c]) != want {
+				t.Fatalf("row %d, column %s: gathered %v, copied %v, want %v", r, table.Columns[c], dst[i], x[i*width+c], math.Float32frombits(want))
 			}
 		}
 	}

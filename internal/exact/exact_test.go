@@ -45,6 +45,8 @@ var exceptions = []exception{
 	{"trainer/forest.go", "growForest", exact.Integer, "the root of a number of columns"},
 	{"trainer/export.go", "Matrix.WriteCSV", exact.Integer, "within 1 to 2^24 by the check around it, made in this order"},
 	{"trainer/measure.go", "toPPM", exact.Integer, "a probability, 0 to 1, in millionths"},
+	{"trainer/table.go", "Table.pack", exact.Integer, "a whole number from 0 to 65,535, as small says"},
+	{"trainer/table.go", "Table.small", exact.Integer, "from 0 to 65,535 by the check before it"},
 	{"trainer/weight.go", "Recipe.recency", exact.Integer, "a power of two within 0 to 1, in units of 2^-12"},
 	{"trainer/weight.go", "balance", exact.Integer, "a weight of at most 2^16 times a factor of at most 16"},
 	{"trainer/model/decode.go", "units", exact.Integer, "finite, and within MaxSum by the check above"},
