@@ -120,15 +120,16 @@ func TestFollowerReadsAcrossRotation(t *testing.T) {
 // The writer reopens its log some time after the other file is there, and
 // writes to the old one until then, however long that goes on.
 func TestFollowerWaitsForTheOldWriter(t *testing.T) {
-	x := newFollow(t, nil)
+	const part = 300 * time.Millisecond // of what the old file has to be quiet for
+	x := newFollow(t, func(x *Follower) { x.calm = 7 * part })
 	x.rotate()
 	x.put(x.log, "")
-	time.Sleep(x.calm / 2)
+	time.Sleep(part)
 	x.put(x.log, "new\n")
-	for range 4 {
+	for range 8 {
 		x.put(x.log+".1", "old\n")
 		x.want("old")
-		time.Sleep(x.calm / 2)
+		time.Sleep(part)
 	}
 	x.want("new")
 	x.put(x.log, "newer\n")
@@ -148,20 +149,47 @@ func TestFollowerLeavesTheOldFileAtLast(t *testing.T) {
 	x.want("new")
 }
 
-// Two rotations at once: the file between them is read, and before the last.
+// The file between two rotations is read, and before the last.
 func TestFollowerReadsTheFileBetweenTwoRotations(t *testing.T) {
-	x := newFollow(t, func(x *Follower) { x.calm = time.Hour })
-	x.rotate()
-	x.put(x.log, "second\n")
-	x.put(x.log+".1", "first\n")
-	x.want("first")
-	time.Sleep(20 * x.poll) // it has seen the second
-	x.rotate()
-	x.put(x.log, "third\n")
-	x.want("second")
-	x.rotate()
-	x.put(x.log, "fourth\n")
-	x.want("third")
+	path := filepath.Join(t.TempDir(), "log")
+	put := func(text string) {
+		t.Helper()
+		os.Rename(path, path+strings.Fields(text)[0]) // to a name that nothing has
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("first\n")
+	x, err := Follow(context.Background(), path, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	b := make([]byte, 100)
+	step := func(text string, wantAgain bool) {
+		t.Helper()
+		n, _, err := x.fill(b)
+		if string(b[:n]) != text || err != nil {
+			t.Errorf("read %q, %v, want %q", b[:n], err, text)
+		}
+		if again, err := x.look(); again != wantAgain || err != nil {
+			t.Errorf("after %q: again %t, %v", text, again, err)
+		}
+	}
+	step("first\n", false)
+	put("second\n")
+	step("", false) // it has seen the second, and waits for more of the first
+	put("third\n")
+	step("", true) // two behind: no more of the first
+	step("second\n", false)
+	put("fourth\n")
+	step("", true)
+	step("third\n", false)
+	x.quiet = x.calm
+	step("", true)
+	step("fourth\n", false)
+	x.quiet = x.calm
+	step("", false)
 }
 
 func TestFollowerReadsWhatWasCutOff(t *testing.T) {
