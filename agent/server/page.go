@@ -25,6 +25,7 @@ var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMa
 	"use":   func(model string) string { return purpose[model] },
 	"group": group,
 	"parts": parts,
+	"table": newCheckTable,
 	"clock": func(t time.Time) string { return t.UTC().Format("15:04") },
 }).ParseFS(pageFiles, "page/page.html"))
 
@@ -37,6 +38,25 @@ func mark(s verify.Status) string {
 		return "✗"
 	}
 	return "–"
+}
+
+// checkTable is checks as the page shows them: those that the policy does not
+// demand are folded away.
+type checkTable struct {
+	ID            string
+	Asked, Folded []verify.Check
+}
+
+func newCheckTable(id string, checks []verify.Check) checkTable {
+	t := checkTable{ID: id}
+	for _, c := range checks {
+		if c.Status == verify.Skip && !c.Demanded {
+			t.Folded = append(t.Folded, c)
+		} else {
+			t.Asked = append(t.Asked, c)
+		}
+	}
+	return t
 }
 
 // group writes an integer that is not negative with a space between thousands.
@@ -115,20 +135,20 @@ func (s *Server) keepHistory() {
 // view is what the page shows.
 type view struct {
 	*Status
-	Using   bool              // Release is in use
-	Says    string            // what the state means
-	Good    bool              // all is as it should be
-	Recent  []agent.Happening // the newest first
-	Started time.Time         // since when Scores are kept
-	Scores  scored
-	Bars    []bar // of Scores, the most frequent class first
-	Chart   *chart
-	Fresh   *freshness // nil when no channel says until when
-	Passed  int        // checks of the verdict
-	Failed  int
-	Skipped int
-	Version string
-	Now     time.Time
+	Using           bool              // Release is in use
+	Says            string            // what the state means
+	Good            bool              // all is as it should be
+	Recent          []agent.Happening // the newest first
+	Started         time.Time         // since when Scores are kept
+	Scores          scored
+	Bars            []bar // of Scores, the most frequent class first
+	Chart           *chart
+	Fresh           *freshness // nil when no channel says until when
+	Passed          int        // checks of the verdict
+	Failed          int
+	Skipped, Unmade int
+	Version         string
+	Now             time.Time
 }
 
 // bar is one class of scored records.
@@ -207,7 +227,11 @@ func (s *Server) view() *view {
 			case verify.Fail:
 				v.Failed++
 			default:
-				v.Skipped++
+				if c.Demanded {
+					v.Unmade++
+				} else {
+					v.Skipped++
+				}
 			}
 		}
 	}

@@ -333,9 +333,20 @@ func (b *surf) quiet() {
 	}
 }
 
-// serve runs the server on a port of its own and returns its address. It ends
-// with the test.
+// serve runs the server on a port of its own, has it loaded what is offered, and
+// returns its address. It ends with the test.
 func (s *site) serve() (context.Context, string) {
+	s.t.Helper()
+	ctx, address := s.listen()
+	for s.Sync(ctx).Result != ResultCurrent {
+		// the one at the start, joined
+	}
+	return ctx, address
+}
+
+// listen runs the server on a port of its own and returns its address. It ends
+// with the test.
+func (s *site) listen() (context.Context, string) {
 	s.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -350,9 +361,6 @@ func (s *site) serve() (context.Context, string) {
 			s.t.Error(err)
 		}
 	})
-	for s.Sync(ctx).Result != ResultCurrent {
-		// the one at the start, joined
-	}
 	return ctx, "http://" + l.Addr().String()
 }
 
@@ -388,14 +396,15 @@ func TestPageInABrowser(t *testing.T) {
 
 	// By keyboard.
 	do("the keyboard", chromedp.Evaluate(`document.querySelector("#sync button").focus()`, nil), chromedp.KeyEvent("\r"), has("#progress", "rollback"))
-	// Checks that were skipped are shown too.
+	// Checks that were skipped are shown too, when asked for, and stay so.
 	var seen bool
-	do("skipped checks", chromedp.Evaluate(`[...document.querySelectorAll("tr.skip")].length > 5 && [...document.querySelectorAll("tbody tr")].every(r => r.getBoundingClientRect().left >= 0 && r.offsetHeight > 0)`, &seen))
+	do("skipped checks", chromedp.Click("#unasked summary"), chromedp.Click("#numbers summary"), chromedp.Click("#sync button"), has("#progress", "rollback"),
+		chromedp.WaitVisible("#unasked tr.skip"), chromedp.Evaluate(`[...document.querySelectorAll("tr.skip")].length > 5 && [...document.querySelectorAll("tbody tr")].every(r => r.getBoundingClientRect().left >= 0 && r.offsetHeight > 0)`, &seen))
 	if !seen {
 		t.Error("rows of the tables are not shown")
 	}
 	do("the chart", has("#live .key", "sql_injection"), has("#live .y", "50"), has("#live .x", "−10 min"), has("#minutes", "sql_injection 30"),
-		chromedp.Click("#numbers summary"), chromedp.WaitVisible("#minutes th"))
+		chromedp.WaitVisible("#minutes th"))
 	again, err := client.Post(address+"/v1/score", "application/x-ndjson", strings.NewReader(strings.Repeat(attack+"\n", 30)))
 	if err != nil || again.StatusCode != 200 {
 		t.Fatalf("%v %v", again, err)
@@ -494,6 +503,36 @@ func TestPageShowsChannelAndAuditors(t *testing.T) {
 	announce(4, -time.Minute)
 	s.Sync(ctx)
 	b.do("stale", has("#state.bad", "stale"), has("#left", "expired"))
+	b.quiet()
+}
+
+// TestPageOfEveryState has people look at what is wrong: nothing installed,
+// refused, expired, revoked.
+func TestPageOfEveryState(t *testing.T) {
+	b := browse(t)
+	s := newSite(t)
+	s.write(s.policy, s.withChannel())
+	ctx, address := s.listen()
+	b.do("none", chromedp.Navigate(address), has("#state.bad", "none"), has("h1", "No release"), has(".history", "unreachable"))
+	b.accessible("none")
+
+	s.offer(1)
+	s.announce(1, 1, time.Hour)
+	b.do("installed", chromedp.Click("#sync button"), has("#progress", "Release 1 is in use now"), has("#state.good", "current"))
+	s.write(s.policy, strings.Replace(s.withChannel(), "channel:", "max_bytes: 1000\nchannel:", 1))
+	s.reload(ctx, nil)
+	b.do("refused", has("#state.bad", "refused"), has("#unused", "release 1"), has(".sum", "1 failed"), has("tr.fail", "release.size"))
+	b.accessible("refused")
+
+	s.write(s.policy, s.withChannel())
+	s.announce(2, 1, -time.Minute)
+	s.Sync(ctx)
+	b.do("stale", has("#state.bad", "stale"), has("#left", "expired"), has("h1", "release 1"))
+	b.accessible("stale")
+
+	s.announce(3, 1, time.Hour, 1)
+	b.do("revoked", chromedp.Click("#sync button"), has("#progress", "revoked"), has("#state.bad", "revoked"), has("#state", "flags every health check"), has("#unused", "release 1"))
+	b.accessible("revoked")
 	b.quiet()
 }
 

@@ -39,7 +39,7 @@ function dress() {
 }
 
 // refresh fetches the page again and puts its content in the place of ours;
-// what was said last, and where the keyboard is, stay.
+// what was said last, what is unfolded, and where the keyboard is, stay.
 let refreshing = Promise.resolve();
 function refresh() {
   return refreshing = refreshing.then(async () => {
@@ -49,11 +49,12 @@ function refresh() {
     const at = document.activeElement?.closest("main") ? document.activeElement.textContent : null;
     document.querySelector("h1").replaceWith(document.adoptNode(next.querySelector("h1")));
     next.getElementById("progress").replaceWith(progress);
+    for (const open of document.querySelectorAll("details[open]")) next.getElementById(open.id)?.setAttribute("open", "");
     document.querySelector("main").replaceWith(document.adoptNode(next.querySelector("main")));
     document.title = next.title;
     shown = document.getElementById("state").dataset.state + document.querySelector("h1").textContent;
     dress();
-    if (at) [...document.querySelectorAll("main button, main a")].find((e) => e.textContent === at)?.focus();
+    if (at) [...document.querySelectorAll("main button, main a, main summary")].find((e) => e.textContent === at)?.focus();
   }).catch((error) => say(`The agent does not answer: ${error.message}`));
 }
 
