@@ -5,8 +5,9 @@ Every contestant fits the same generated rows, in a process of its own, in turns
 with the same number of threads, trees, splits between root and leaf, leaves and
 bins. Printed are medians over the runs: seconds by the clock and of CPU for the
 fit, and the peak memory of the whole process until it is done. Here the fit
-begins with a table of float32 in memory, there with an array of float32 that
-NumPy has loaded from its own format, which is the least they can do with. A fit
+begins with a table in memory, whose values take two bytes as all are small whole
+numbers, there with an array of float32 that NumPy has loaded from its own format,
+which is the least they can do with. A fit
 of XGBoost includes making its DMatrix; "train" is without.
 
 Needs Debian's python3-sklearn and python3-xgboost, and up to 4 GB in $TMPDIR.
@@ -49,8 +50,8 @@ def trees(learner, rows, columns):
 def generate(folder, rows, columns, seed):
     """Writes rows as CSV and for NumPy, with labels of both tasks.
 
-    A third of the columns is even over 10,000 values, a third are counts that
-    are mostly 0, and a third is long-tailed. Labels follow a function of nine
+    A third of the columns is even over 10,000 values, a third are counts of which
+    0 is the most frequent, and a third is long-tailed. Labels follow a function of nine
     columns, with noise.
     """
     import numpy as np
