@@ -51,7 +51,7 @@ func (s *settings) declare(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.interval, "interval", 15*time.Minute, "`TIME` between syncs")
 	fs.StringVar(&s.listen, "listen", "127.0.0.1:60000", "`ADDRESS:PORT` for HTTP; \"\" for none. Other than on loopback it needs --token-file, --tls-cert and --tls-key")
 	fs.StringVar(&s.socket, "socket", "", "`PATH` of a Unix socket for HTTP, open to this user and group")
-	fs.StringVar(&s.tokenFile, "token-file", "", "`FILE` with the token that requests from other machines must bear")
+	fs.StringVar(&s.tokenFile, "token-file", "", "`FILE` with the token that requests from other machines must bear. Browsers send none: for them, a reverse proxy adds it")
 	fs.StringVar(&s.tlsCert, "tls-cert", "", "`FILE`: certificate chain in PEM; read again when it changes")
 	fs.StringVar(&s.tlsKey, "tls-key", "", "`FILE`: its key in PEM")
 	fs.StringArrayVar(&s.hosts, "host", nil, "`NAME` by which web pages of this server are opened, besides those of loopback; may be repeated")

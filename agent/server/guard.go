@@ -3,12 +3,18 @@ package server
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/battle-hardened-ai/bhtrain/verify"
 )
 
 // contentPolicy lets a page that this server sends load nothing from elsewhere,
@@ -20,12 +26,26 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 func (s *Server) guard(h *http.ServeMux, remote bool) http.Handler {
 	origin := http.NewCrossOriginProtection()
 	want := sha256.Sum256([]byte(s.opt.Token))
+	var turned turnedAway
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		counted := &countedWriter{ResponseWriter: w, status: http.StatusOK}
 		w = counted
 		_, pattern := h.Handler(r)
-		defer func() { s.metrics.request(pattern, counted.status, time.Since(start)) }()
+		defer func() {
+			if defect := recover(); defect != nil {
+				counted.status = http.StatusInternalServerError
+				if defect != http.ErrAbortHandler {
+					s.opt.Log.Error("a request failed by a defect of this program", "request", pattern, "reason", fmt.Sprint(defect), "stack", string(debug.Stack()))
+				}
+				defer panic(http.ErrAbortHandler) // the connection ends: half an answer is none
+			}
+			s.metrics.request(pattern, counted.status, time.Since(start))
+			switch counted.status {
+			case http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest:
+				turned.tell(s.opt.Log, r, counted.status)
+			}
+		}()
 		head := w.Header()
 		head.Set("Content-Security-Policy", contentPolicy)
 		head.Set("X-Content-Type-Options", "nosniff")
@@ -52,6 +72,29 @@ func (s *Server) guard(h *http.ServeMux, remote bool) http.Handler {
 			h.ServeHTTP(w, r)
 		}
 	})
+}
+
+// turnedAway tells the log who was turned away: the first, and then one a
+// minute with the number of others, so that strangers cannot fill the disk.
+type turnedAway struct {
+	mu     sync.Mutex
+	silent time.Time // until when
+	others int
+}
+
+const turnedAwayEvery = time.Minute
+
+func (t *turnedAway) tell(log *slog.Logger, r *http.Request, status int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if now.Before(t.silent) {
+		t.others++
+		return
+	}
+	log.Warn("a request was turned away", "status", status, "from", r.RemoteAddr, "host", verify.Printable(r.Host), "method", r.Method,
+		"path", verify.Printable(r.URL.Path), "others", t.others)
+	t.silent, t.others = now.Add(turnedAwayEvery), 0
 }
 
 // knownHost reports whether the request names this server by a name that no

@@ -2,7 +2,9 @@ package server
 
 import (
 	"net/http"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +28,7 @@ type metrics struct {
 	states    *prometheus.GaugeVec
 	number    prometheus.Gauge
 	answered  prometheus.Gauge
+	expires   prometheus.Gauge
 
 	// The same once more for GET /stats, which a registry cannot be asked for.
 	scoredRows, badRows, anomalous atomic.Int64
@@ -35,15 +38,15 @@ type metrics struct {
 // states are all that the gauge of the state may name.
 var states = []agent.State{agent.StateCurrent, agent.StateStale, agent.StateBehind, agent.StatePinned, agent.StateOffline, agent.StateRevoked, agent.StateRefused, agent.StateNone}
 
-func newMetrics() *metrics {
+func newMetrics(version string) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &metrics{
-		requests: counter("bhagent_requests_total", "HTTP requests answered, by path and status.", "path", "status"),
+		requests: counter("bhagent_requests_total", "HTTP requests answered, by method, path and status.", "method", "path", "status"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "bhagent_request_duration_seconds", Help: "Time to answer an HTTP request, by path.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8),
-		}, []string{"path"}),
+			Name: "bhagent_request_duration_seconds", Help: "Time to answer an HTTP request, by method and path.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8),
+		}, []string{"method", "path"}),
 		rows:      counter("bhagent_rows_total", "Rows looked at: scored, skipped as no network event, or bad.", "outcome"),
 		classes:   counter("bhagent_records_total", "Records scored, by the most probable class.", "class"),
 		anomalies: prometheus.NewCounter(prometheus.CounterOpts{Name: "bhagent_anomalies_total", Help: "Records flagged as anomalous."}),
@@ -51,10 +54,15 @@ func newMetrics() *metrics {
 		syncs:     counter("bhagent_syncs_total", "Syncs, by result.", "result"),
 		states:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "bhagent_state", Help: "1 for the state that the agent is in, 0 for the others."}, []string{"state"}),
 		number:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "bhagent_release_number", Help: "Number of the loaded release, 0 for none."}),
-		answered:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "bhagent_last_successful_sync_timestamp_seconds", Help: "When a sync last found the newest release installed or installed it, 0 for never."}),
+		answered:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "bhagent_last_successful_sync_timestamp_seconds", Help: "When a sync last ended well (installed, current or pinned), 0 for never."}),
+		expires:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "bhagent_channel_expires_timestamp_seconds", Help: "Until when the channel says what is current, 0 when no trusted one does."}),
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m.requests, m.duration, m.rows, m.classes, m.anomalies, m.listed, m.syncs, m.states, m.number, m.answered, collectors.NewGoCollector())
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "bhagent_build_info", Help: "1, with the version of the program and of Go.", ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	reg.MustRegister(build, m.expires, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.requests, m.duration, m.rows, m.classes, m.anomalies, m.listed, m.syncs, m.states, m.number, m.answered, collectors.NewGoCollector())
 	for _, name := range states {
 		m.states.WithLabelValues(string(name))
 	}
@@ -65,11 +73,13 @@ func newMetrics() *metrics {
 // request counts one answer. pattern is that of the mux, "" for none, so that
 // nobody can make up paths without end.
 func (m *metrics) request(pattern string, status int, took time.Duration) {
-	if pattern == "" {
-		pattern = "other"
+	method, path, known := strings.Cut(pattern, " ")
+	if !known {
+		method, path = "other", "other"
 	}
-	m.requests.WithLabelValues(pattern, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(pattern).Observe(took.Seconds())
+	path = strings.TrimSuffix(path, "{$}")
+	m.requests.WithLabelValues(method, path, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(method, path).Observe(took.Seconds())
 }
 
 // scored counts the findings of one request.
@@ -110,6 +120,13 @@ func (m *metrics) state(st *Status, live *loaded) {
 		n = live.Release().Release.Number
 	}
 	m.number.Set(float64(n))
+	until := 0.0
+	if st.Verdict != nil && st.Verdict.Channel != nil {
+		if t, err := time.Parse(time.RFC3339, st.Verdict.Channel.Expires); err == nil {
+			until = float64(t.Unix())
+		}
+	}
+	m.expires.Set(until)
 }
 
 // totals are the counts since the start, for GET /stats.

@@ -26,6 +26,9 @@ var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMa
 	"group": group,
 	"parts": parts,
 	"table": newCheckTable,
+	"failed": func(checks []verify.Check) bool {
+		return slices.ContainsFunc(checks, func(c verify.Check) bool { return c.Status == verify.Fail })
+	},
 	"clock": func(t time.Time) string { return t.UTC().Format("15:04") },
 }).ParseFS(pageFiles, "page/page.html"))
 

@@ -306,7 +306,10 @@ func (b *surf) accessible(name string) {
 		for _, colors := range []string{"light", "dark"} {
 			var found []string
 			var over string
-			b.do(name, scheme(colors), chromedp.EmulateViewport(width, 844), chromedp.Evaluate(string(axe)+";0", nil), chromedp.Evaluate(run, &found, promise),
+			b.do(name, scheme(colors), chromedp.EmulateViewport(width, 844))
+			b.shot(fmt.Sprintf("%s-%d-%s", name, width, colors))
+			// What is folded away is looked at too.
+			b.do(name, chromedp.Evaluate(`window.folded = [...document.querySelectorAll("details:not([open])")]; window.folded.forEach(d => d.open = true)`, nil), chromedp.Evaluate(string(axe)+";0", nil), chromedp.Evaluate(run, &found, promise),
 				chromedp.Evaluate(`document.documentElement.scrollWidth > innerWidth ? "the page" : [...document.querySelectorAll(".wide")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent.slice(0, 40)).join()`, &over))
 			for _, f := range found {
 				b.t.Errorf("%s, %d wide, %s: %s", name, width, colors, f)
@@ -314,7 +317,7 @@ func (b *surf) accessible(name string) {
 			if over != "" {
 				b.t.Errorf("%s, %d wide: %s must be scrolled sideways", name, width, over)
 			}
-			b.shot(fmt.Sprintf("%s-%d-%s", name, width, colors))
+			b.do(name, chromedp.Evaluate(`window.folded.forEach(d => d.open = false)`, nil))
 		}
 	}
 	// It would have found something.

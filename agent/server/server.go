@@ -84,7 +84,7 @@ func New(opt Options) *Server {
 		opt.Now = time.Now
 	}
 	opt.Store.Sessions = new(oras.Sessions)
-	s := &Server{opt: opt, started: opt.Now(), events: newHub(), metrics: newMetrics(), shares: newShares(), base: context.Background()}
+	s := &Server{opt: opt, started: opt.Now(), events: newHub(), metrics: newMetrics(opt.Version), shares: newShares(), base: context.Background()}
 	s.status.Store(&Status{State: agent.StateNone, Reason: "not looked yet"})
 	if opt.Agent != nil {
 		s.recent = opt.Agent.History()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -18,10 +19,12 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -644,11 +647,103 @@ func TestMetrics(t *testing.T) {
 	text := s.do("GET", "/metrics", "", "").Body.String()
 	for _, want := range []string{
 		`bhagent_rows_total{outcome="scored"} 1`, `bhagent_rows_total{outcome="bad"} 1`, `bhagent_state{state="current"} 1`, `bhagent_state{state="refused"} 0`,
-		`bhagent_release_number 1`, `bhagent_syncs_total{result="installed"} 1`, `bhagent_requests_total{path="POST /v1/score",status="200"} 1`,
-		`bhagent_requests_total{path="other",status="404"} 1`,
+		`bhagent_release_number 1`, `bhagent_syncs_total{result="installed"} 1`, `bhagent_requests_total{method="POST",path="/v1/score",status="200"} 1`,
+		`bhagent_requests_total{method="other",path="other",status="404"} 1`, `bhagent_channel_expires_timestamp_seconds 0`,
+		`bhagent_build_info{goversion="` + runtime.Version() + `",version="v0"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+// TestMetricsTellOfTheChannel: until when it holds, and the process.
+func TestMetricsTellOfTheChannel(t *testing.T) {
+	s := newSite(t)
+	s.write(s.policy, s.withChannel())
+	s.offer(1)
+	s.announce(1, 1, time.Hour)
+	s.must(ResultInstalled)
+	expires, err := time.Parse(time.RFC3339, s.status.Load().Verdict.Channel.Expires)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := s.do("GET", "/metrics", "", "").Body.String()
+	_, value, _ := strings.Cut(text, "\nbhagent_channel_expires_timestamp_seconds ")
+	value, _, _ = strings.Cut(value, "\n")
+	if got, err := strconv.ParseFloat(value, 64); err != nil || got != float64(expires.Unix()) {
+		t.Errorf("expires %q, want %v", value, expires.Unix())
+	}
+	if runtime.GOOS == "linux" && !strings.Contains(text, "\nprocess_resident_memory_bytes ") {
+		t.Error("nothing of the process")
+	}
+}
+
+// TestTheLogTellsWhoWasTurnedAway: once, then how many, and no secret; and it
+// tells of defects, which are counted.
+func TestTheLogTellsWhoWasTurnedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		s := New(Options{Token: "the right token", Log: slog.New(slog.NewTextHandler(&log, nil))})
+		h := s.Handler(true)
+		for range 50 {
+			ask(h, "GET", "/api/models", "", "", "Authorization", "Bearer a wrong token")
+		}
+		if n := strings.Count(log.String(), "turned away"); n != 1 || !strings.Contains(log.String(), "status=401") || strings.Contains(log.String(), "token") {
+			t.Errorf("%d lines: %s", n, log.String())
+		}
+		time.Sleep(turnedAwayEvery)
+		ask(h, "GET", "/api/models", "", "")
+		if !strings.Contains(log.String(), "others=49") {
+			t.Errorf("a minute later: %s", log.String())
+		}
+		log.Reset()
+		local := s.Handler(false)
+		ask(local, "GET", "/stats", "", "", "Host", "evil.example")
+		if !strings.Contains(log.String(), "status=421") || !strings.Contains(log.String(), "evil.example") {
+			t.Errorf("another name: %s", log.String())
+		}
+		ask(local, "GET", "/healthz", "", "")
+		if n := strings.Count(log.String(), "\n"); n != 1 {
+			t.Errorf("a good request: %s", log.String())
+		}
+
+		log.Reset()
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /x", func(http.ResponseWriter, *http.Request) { panic("no such index") })
+		func() {
+			defer func() {
+				if r := recover(); r != http.ErrAbortHandler {
+					t.Errorf("panics with %v", r)
+				}
+			}()
+			ask(s.guard(mux, false), "GET", "/x", "", "")
+		}()
+		if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "no such index") || !strings.Contains(log.String(), "server_test.go") {
+			t.Errorf("a defect: %s", log.String())
+		}
+		if got := ask(local, "GET", "/metrics", "", "").Body.String(); !strings.Contains(got, `bhagent_requests_total{method="GET",path="/x",status="500"} 1`) {
+			t.Error("a defect is not counted")
+		}
+	})
+}
+
+// TestPageRunsOnlyItsOwn holds the content policy of every answer against the
+// least that the page needs.
+func TestPageRunsOnlyItsOwn(t *testing.T) {
+	s := New(Options{})
+	for _, path := range []string{"/", "/page.js", "/scores", "/api/models", "/nothing"} {
+		got := map[string]string{}
+		for d := range strings.SplitSeq(ask(s.Handler(false), "GET", path, "", "").Header().Get("Content-Security-Policy"), ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(d), " ")
+			got[name] = value
+		}
+		want := map[string]string{
+			"default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "img-src": "'self' data:", "connect-src": "'self'",
+			"form-action": "'self'", "base-uri": "'none'", "frame-ancestors": "'none'",
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: %v", path, got)
 		}
 	}
 }

@@ -64,7 +64,8 @@ function outcome(report) {
   return report.result === "installed" ? (back ? `The release in use was revoked.${back}` : `Release ${report.number} is in use now.`)
     : report.result === "current" ? "The newest release is in use already."
     : report.result === "pinned" ? `Not installed: ${report.number ? `release ${report.number}` : "another release"} was found, and an operator pinned release ${report.live.number}.`
-    : report.result ? `Sync ${report.result}: ${report.detail}.${back}` : report.detail;
+    : !report.result ? report.detail
+    : `Sync ${report.detail.startsWith(`${report.result}: `) ? "" : `${report.result}: `}${report.detail}.${back}`;
 }
 
 // phase says how far a sync is. What is told often, the bytes, is not said aloud.
@@ -114,10 +115,12 @@ async function draw() {
     const answer = await fetch("/scores");
     if (!answer.ok) return;
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const id of ["scores-sum", "live", "minutes", "scores"]) {
+    for (const id of ["scores-sum", "live", "minutes", "since"]) {
       const [old, fresh] = [document.getElementById(id), next.getElementById(id)];
       if (old && fresh && old.outerHTML !== fresh.outerHTML) old.replaceWith(document.adoptNode(fresh));
     }
+    const numbers = document.getElementById("numbers");
+    if (numbers) numbers.hidden = next.getElementById("numbers")?.hidden ?? true;
   } catch {
     // The stream of events says it when the agent is gone.
   } finally {
