@@ -509,6 +509,28 @@ func TestPageShowsChannelAndAuditors(t *testing.T) {
 	b.quiet()
 }
 
+// TestPageShowsHowFarASyncIs opens the page while a mirror keeps the agent
+// waiting.
+func TestPageShowsHowFarASyncIs(t *testing.T) {
+	b := browse(t)
+	g := newGate(t)
+	s := newSite(t, func(o *Options) { o.From = append([]oras.Ref{g.ref}, o.From...) })
+	s.offer(1)
+	_, address := s.listen()
+	<-g.came
+	b.do("waiting", chromedp.Navigate(address), has("#progress", "Asking "+g.ref.String()))
+	var shown, hidden bool
+	b.do("bytes", chromedp.Evaluate(`phase({ phase: "fetch", source: "x", done: 1234, total: 120000 })`, nil), has("#progress", "Fetching"), has("#bytes", "of 120\u202f000 bytes"),
+		chromedp.Evaluate(`document.getElementById("bytes").offsetHeight > 0 && document.querySelector("#bytes progress").value === 1234 && !document.querySelector("#bytes").closest("[role=status]")`, &shown))
+	b.shot("fetching")
+	close(g.open)
+	b.do("the end", has("#progress", "Release 1 is in use now"), has("h1", "release 1"), chromedp.Evaluate(`document.getElementById("bytes").offsetHeight === 0`, &hidden))
+	if !shown || !hidden {
+		t.Errorf("bytes shown %t, hidden in the end %t", shown, hidden)
+	}
+	b.quiet()
+}
+
 // TestPageOfEveryState has people look at what is wrong: nothing installed,
 // refused, expired, revoked.
 func TestPageOfEveryState(t *testing.T) {
