@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/battle-hardened-ai/bhtrain/agent"
 	"github.com/battle-hardened-ai/bhtrain/internal/sign/signtest"
 	"github.com/battle-hardened-ai/bhtrain/oras"
@@ -88,18 +90,25 @@ func TestDamagedStateUnloadsAtOnce(t *testing.T) {
 	s.wants(agent.StateRefused, false)
 }
 
-// The root of TUF is had once; when it cannot be had any more, silence takes
-// nothing out of use that it judged, and brings no tight loop.
-func TestTrustedRootThatExpiresUnloadsNothing(t *testing.T) {
-	s, _ := clocked(t)
-	root := filepath.Join(filepath.Dir(s.policy), "root.json")
-	s.write(root, `{"signed": {}}`)
-	s.write(s.policy, s.published.policy+"timestamps: {authority: 0}\ntuf:\n  url: https://tuf.invalid\n  root: root.json\n")
+// A policy that can be read and is another has 15 seconds to be judged by,
+// whatever is in the way.
+func TestAnotherPolicyIsObeyedSoon(t *testing.T) {
+	s, forward := clocked(t)
+	s.rootless("https://tuf.invalid")
 	s.reload(t.Context(), nil)
-	if s.policyChanged() {
-		t.Error("a policy whose root cannot be had has changed for ever")
+	if st := s.status.Load(); s.policyChanged() || st.Policy == s.read || !st.Loaded {
+		t.Errorf("a policy whose root cannot be had: changed for ever %t, %+v", s.policyChanged(), st)
 	}
-	s.wants(agent.StateStale, true) // for a while: nobody said that the file is another on purpose
+	s.wants(agent.StateStale, true)
+	forward(policyGrace)
+	s.wants(agent.StateRefused, false)
+}
+
+// The root of TUF is had once; when it cannot be had any more, silence takes
+// nothing out of use for a week that it judged, and brings no tight loop.
+func TestTrustedRootThatExpiresUnloadsNothingAtOnce(t *testing.T) {
+	s, forward := clocked(t)
+	s.rootless("https://tuf.invalid")
 	p, err := verify.LoadPolicy(s.policy)
 	if err != nil {
 		t.Fatal(err)
@@ -110,19 +119,43 @@ func TestTrustedRootThatExpiresUnloadsNothing(t *testing.T) {
 	if s.trust, err = verify.New(p); err != nil {
 		t.Fatal(err)
 	}
+	s.trusted = s.opt.Now()
 	s.wants(agent.StateStale, true)
-	if s.failing() {
-		t.Error("judged by the root that was had, it counts as not judged")
+	if s.failing() || s.policyChanged() {
+		t.Errorf("judged by the root that was had: failing %t, changed %t", s.failing(), s.policyChanged())
 	}
 	if r := s.must(ResultFailed); !strings.Contains(r.Detail, "tuf") {
 		t.Errorf("sync without a root: %s", r.Detail)
 	}
-	// Of another policy it judges nothing.
-	s.write(s.policy, s.published.policy+"timestamps: {authority: 0}\ntuf:\n  url: https://tuf2.invalid\n  root: root.json\n")
-	s.reload(t.Context(), nil)
-	if !s.failing() {
-		t.Error("the root that one policy had judged by another")
+	forward(rootGrace - time.Second)
+	s.wants(agent.StateStale, true)
+	if s.failing() {
+		t.Error("not judged within the week")
 	}
+	forward(time.Second)
+	s.wants(agent.StateStale, true)
+	if !s.failing() {
+		t.Error("judged after the week")
+	}
+	forward(machineGrace)
+	s.wants(agent.StateRefused, false)
+}
+
+func TestTrustedRootOfAnotherPolicyJudgesNothing(t *testing.T) {
+	s, _ := clocked(t)
+	trusted, judged := s.trust, s.status.Load().Policy
+	s.rootless("https://tuf.invalid")
+	s.reload(t.Context(), nil)
+	if !s.failing() || s.trust != trusted || s.status.Load().Policy != judged {
+		t.Errorf("failing %t, policy %s", s.failing(), s.status.Load().Policy)
+	}
+}
+
+// rootless has the policy name a TUF repository that cannot be had.
+func (s *site) rootless(url string) {
+	s.t.Helper()
+	s.write(filepath.Join(filepath.Dir(s.policy), "root.json"), `{"signed": {}}`)
+	s.write(s.policy, s.published.policy+"timestamps: {authority: 0}\ntuf:\n  url: "+url+"\n  root: root.json\n")
 }
 
 func TestDaemonBacksOffAndJudgesEveryMinute(t *testing.T) {
@@ -216,6 +249,48 @@ func TestLargeRequestsWaitForMemory(t *testing.T) {
 			t.Error("requests have kept memory")
 		}
 	})
+}
+
+// Clients that take no answers hold what these need, and not for long.
+func TestClientsThatTakeNoAnswersLeaveRoom(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.offer(1)
+	s.must(ResultInstalled)
+	address := s.run(false)
+	body := strings.Repeat(attack+"\n", 7500)
+	for range 9 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.(*net.TCPConn).SetReadBuffer(4096)
+		fmt.Fprintf(c, "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	}
+	end := time.Now().Add(answerTime + 10*time.Second)
+	for padded := attack + strings.Repeat(" ", 25_000); ; {
+		r, err := http.Post("http://"+address+"/v1/score", "application/json", strings.NewReader(padded))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode == 200 {
+			break
+		}
+		if r.StatusCode != http.StatusServiceUnavailable || time.Now().After(end) {
+			t.Fatalf("%d", r.StatusCode)
+		}
+	}
+	// What they held is given back in full.
+	for what, of := range map[*semaphore.Weighted]int64{s.shares.answers: maxAnswers, s.shares.bodies: maxBodies} {
+		for !what.TryAcquire(of) {
+			if time.Now().After(end) {
+				t.Fatal("memory is held after the time for an answer")
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
 }
 
 // Clients at once that ask for live history share one session.

@@ -62,6 +62,10 @@ func (s *Server) load(next *agent.Scorer, now time.Time) {
 const (
 	policyGrace  = 15 * time.Second // the policy is missing or not valid: somebody may be writing it
 	machineGrace = 10 * time.Minute // this machine cannot read its files, such as when it has too many open
+
+	// The trusted root that TUF published cannot be had any more: what was kept
+	// of it has expired, and nobody answers.
+	rootGrace = 7 * 24 * time.Hour
 )
 
 // reload judges what is installed by the policy of this moment, and loads or
@@ -84,7 +88,7 @@ func (s *Server) reload(ctx context.Context, report *Report) {
 	if s.staysLoaded(err, now) {
 		kept := *old
 		kept.State, kept.Reason = agent.StateStale, "cannot be judged again: "+verify.Printable(err.Error())
-		kept.LastSync, kept.Policy = st.LastSync, st.Policy
+		kept.LastSync = st.LastSync
 		st = &kept
 	} else {
 		if err != nil {
@@ -133,7 +137,8 @@ func (s *Server) staysLoaded(err error, now time.Time) bool {
 		s.unjudged = now
 	}
 	grace := machineGrace
-	if errors.Is(err, verify.ErrPolicy) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	another := !s.read.IsZero() && s.read != s.status.Load().Policy
+	if another || errors.Is(err, verify.ErrPolicy) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		grace = policyGrace
 	}
 	return now.Sub(s.unjudged) < grace
@@ -147,25 +152,26 @@ func (s *Server) failing() bool {
 }
 
 // judge fills st with what is installed, and returns a Scorer of it if it may
-// be used. Where the trusted root can no longer be had (what was kept of it
-// expires, and nobody answers) the one that this policy was last read with still
-// judges what is installed, though nothing new: silence must not disarm a server.
-// s.reloading is held.
+// be used. For rootGrace after the trusted root can no longer be had, the one that
+// this policy was last read with judges what is installed, though nothing new:
+// silence alone must not disarm a server. s.reloading is held.
 func (s *Server) judge(ctx context.Context, st *Status) (*agent.Scorer, error) {
 	p, err := verify.LoadPolicy(s.opt.Policy)
+	s.read = p.Digest
 	if err != nil {
+		s.read = canon.Digest{}
 		return nil, err
 	}
-	st.Policy = p.Digest
 	v, rootless := s.opt.Agent.Trust(ctx, p, true)
 	switch {
 	case rootless == nil:
-		s.trust = v
-	case p.TUF != nil && s.trust != nil && s.trust.Policy().Digest == p.Digest:
+		s.trust, s.trusted = v, st.Checked
+	case p.TUF != nil && s.trust != nil && s.trust.Policy().Digest == p.Digest && st.Checked.Sub(s.trusted) < rootGrace:
 		v = s.trust
 	default:
 		return nil, rootless
 	}
+	st.Policy = p.Digest
 	in, err := s.opt.Agent.Status(ctx, v, st.Checked)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -83,12 +84,12 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "the body could not be read: "+err.Error(), nil)
 		return
 	}
-	release, err = s.shares.answer(r.Context(), len(body))
-	defer release()
+	held, err := s.shares.answer(r.Context(), len(body))
 	if err != nil {
 		busy()
 		return
 	}
+	defer held.shrink(0)
 	live := s.live.Load()
 	if live == nil {
 		problem(w, http.StatusServiceUnavailable, "nothing is loaded: "+s.status.Load().Reason, nil)
@@ -153,6 +154,8 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) {
 	if shape == array {
 		enc.WriteToken(jsontext.EndArray)
 	}
+	held.shrink(out.Len())
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 	w.Header().Set("Content-Type", mediaType)
 	w.Write(out.Bytes())
 }

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
+	"github.com/battle-hardened-ai/bhtrain/internal/canon"
 	"github.com/battle-hardened-ai/bhtrain/oras"
 	"github.com/battle-hardened-ai/bhtrain/verify"
 )
@@ -59,9 +60,11 @@ type Server struct {
 	metrics *metrics
 	shares  shares
 
-	reloading sync.Mutex       // held while live and status are decided; guards the next two
+	reloading sync.Mutex       // held while live and status are decided; guards the next four
+	read      canon.Digest     // of the policy when it was last looked at; zero when it could not be read
 	unjudged  time.Time        // since when no judgement could be made; zero when the last one was
 	trust     *verify.Verifier // that judged last
+	trusted   time.Time        // when its trusted root was last had
 
 	mu       sync.Mutex        // guards the next five
 	running  *run              // the sync that is under way, or nil

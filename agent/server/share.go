@@ -12,17 +12,19 @@ import (
 
 // Bounds of what all requests for scores may hold in memory together.
 const (
-	freeBody   = 64 << 10        // bytes of a body that are read without asking
-	maxBodies  = 64 << 20        // bytes of bodies longer than that
-	maxAnswers = 96 << 20        // bytes of answers
-	findingMax = 1 << 10         // bytes of a finding, about
-	shareWait  = 5 * time.Second // for memory
+	freeBody   = 64 << 10         // bytes of a body that are read without asking
+	maxBodies  = 64 << 20         // bytes of bodies longer than that
+	maxAnswers = 96 << 20         // bytes of answers
+	findingMax = 1 << 10          // bytes of a finding, about
+	shareWait  = 5 * time.Second  // for memory
+	answerTime = 10 * time.Second // to take an answer, which holds its memory
 )
 
 var errBusy = errors.New("too many large requests are under way")
 
-// shares bounds the memory of requests for scores. A body is read before there
-// is a share for its answer, so that slow clients hold up none but large bodies.
+// shares bounds the memory of requests for scores. The share of an answer is
+// taken when the body was read, and is no more than the answer while it is written,
+// so a slow client holds up others only by large bodies and answers, not for long.
 type shares struct {
 	bodies, answers *semaphore.Weighted
 }
@@ -49,8 +51,26 @@ func (s shares) body(w http.ResponseWriter, r *http.Request) (b []byte, release 
 }
 
 // answer takes what the answer to a body may need: two bytes are a row.
-func (s shares) answer(ctx context.Context, body int) (release func(), err error) {
-	return take(ctx, s.answers, int64(min(maxScoreRows, body/2+1))*findingMax)
+func (s shares) answer(ctx context.Context, body int) (*share, error) {
+	n := int64(min(maxScoreRows, body/2+1)) * findingMax
+	if _, err := take(ctx, s.answers, n); err != nil {
+		return nil, err
+	}
+	return &share{s.answers, n}, nil
+}
+
+// share is what one answer holds.
+type share struct {
+	of *semaphore.Weighted
+	n  int64
+}
+
+// shrink gives back what is above n bytes; shrink(0) all.
+func (s *share) shrink(n int) {
+	if more := s.n - int64(n); more > 0 {
+		s.of.Release(more)
+		s.n -= more
+	}
 }
 
 func take(ctx context.Context, from *semaphore.Weighted, n int64) (release func(), err error) {

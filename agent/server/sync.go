@@ -260,14 +260,16 @@ func (s *Server) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// policyChanged reports whether the policy file is another than the one that
-// was judged by last. One that cannot be read is another once.
+// policyChanged reports whether the policy file is another than when it was
+// last looked at to judge by. One that cannot be read is another once.
 func (s *Server) policyChanged() bool {
 	p, err := verify.LoadPolicy(s.opt.Policy)
 	if err != nil {
 		p.Digest = canon.Digest{}
 	}
-	return p.Digest != s.status.Load().Policy
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	return p.Digest != s.read
 }
 
 // jitter is d, a tenth longer or shorter by chance, so that a fleet does not

@@ -111,9 +111,12 @@ func TestAgentRunsAsADaemon(t *testing.T) {
 		State   string
 		Loaded  bool
 		Reason  string
-		Release *struct{ Number int64 }
+		Release *struct {
+			Number int64
+			InUse  bool `json:"in_use"`
+		}
 	}
-	is := func(state string, n int64) func() bool {
+	is := func(state string, n int64, used bool) func() bool {
 		return func() bool {
 			r, err := client.Get("http://agent/api/models")
 			if err != nil {
@@ -124,10 +127,10 @@ func TestAgentRunsAsADaemon(t *testing.T) {
 			if err := json.NewDecoder(r.Body).Decode(&status); err != nil {
 				t.Fatal(err)
 			}
-			return status.State == state && (status.Release == nil) == (n == 0) && (n == 0 || status.Release.Number == n)
+			return status.State == state && status.Loaded == used && status.Release != nil && status.Release.Number == n && status.Release.InUse == used
 		}
 	}
-	until(t, "release 1", is("current", 1))
+	until(t, "release 1", is("current", 1, true))
 	if !strings.Contains(p.said(), `"variable":"MODEL_SYNC_URL"`) || !strings.Contains(p.said(), `"from":"./repo"`) {
 		t.Errorf("the older variable is not in the log:\n%s", p.said())
 	}
@@ -136,14 +139,14 @@ func TestAgentRunsAsADaemon(t *testing.T) {
 
 	f.publish(2)
 	p.cmd.Process.Signal(syscall.SIGHUP)
-	until(t, "release 2", is("current", 2))
+	until(t, "release 2", is("current", 2, true))
 	f.publish(3)
 	r, err := client.Post("http://agent/api/models/sync", "", nil)
 	if err != nil || r.StatusCode != 200 {
 		t.Fatalf("%v %v", r, err)
 	}
 	b, _ := io.ReadAll(r.Body)
-	if !strings.Contains(string(b), `"result":"installed"`) || !is("current", 3)() {
+	if !strings.Contains(string(b), `"result":"installed"`) || !is("current", 3, true)() {
 		t.Errorf("%s %+v", b, status)
 	}
 	// A policy that changes is obeyed while it runs.
@@ -157,12 +160,12 @@ func TestAgentRunsAsADaemon(t *testing.T) {
 		}
 	}
 	write(string(policy) + "min_release: 9\n")
-	until(t, "refusal", is("refused", 0))
+	until(t, "refusal", is("refused", 3, false))
 	if r, err := client.Post("http://agent/v1/score", "application/json", strings.NewReader(`{"details":"GET /"}`)); err != nil || r.StatusCode != 503 {
 		t.Errorf("a refused release scores: %v %v", r, err)
 	}
 	write(string(policy))
-	until(t, "the old policy", is("current", 3))
+	until(t, "the old policy", is("current", 3, true))
 	p.end()
 	if _, err := os.Lstat(socket); err == nil {
 		t.Error("the socket is still there")
