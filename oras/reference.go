@@ -54,6 +54,15 @@ func (r Ref) String() string {
 // Place is the same without tag and digest.
 func (r Ref) Place() Ref { return Ref{Layout: r.Layout, Repository: r.Repository} }
 
+// Canonical returns r with one of the spellings of its repository that mean the
+// same: the host in lower case and without the port of HTTPS, Docker Hub by one name.
+func (r Ref) Canonical() Ref {
+	if repo, err := name.NewRepository(r.Repository); err == nil && r.Layout == "" {
+		r.Repository = strings.TrimSuffix(strings.ToLower(repo.RegistryStr()), ":443") + "/" + repo.RepositoryStr()
+	}
+	return r
+}
+
 // isTag reports whether s has the form of a tag: 1 to 128 of letters, digits
 // and _ . - without . or - at the beginning.
 func isTag(s string) bool {

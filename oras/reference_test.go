@@ -62,6 +62,25 @@ func TestParseRef(t *testing.T) {
 	}
 }
 
+func TestCanonical(t *testing.T) {
+	for in, want := range map[string]string{
+		"oci://REG.example.org/web:1":        "oci://reg.example.org/web:1",
+		"oci://reg.example.org:443/web":      "oci://reg.example.org/web",
+		"oci://reg.example.org:5000/web":     "oci://reg.example.org:5000/web",
+		"oci://docker.io/a/b":                "oci://index.docker.io/a/b",
+		"oci://index.docker.io/a/b":          "oci://index.docker.io/a/b",
+		"oci-layout:./REG.example.org/web:1": "oci-layout:REG.example.org/web:1",
+	} {
+		r, err := ParseRef(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Canonical().String(); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestParseRefSaysHowToWriteIt(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for in, want := range map[string]string{

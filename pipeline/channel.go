@@ -233,7 +233,7 @@ func (e *earlier) hold(kept *verify.Channel) {
 	}
 	switch {
 	case e.said == nil:
-		e.lost = e.why
+		e.lost, e.claims = e.why, 0 // nobody has to rise above what a stranger claims
 	default:
 		if back := goesBack(e.said, kept); back != "" {
 			e.lost = "the store shows " + back

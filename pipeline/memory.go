@@ -23,7 +23,7 @@ var ErrMemory = errors.New("memory of the channel")
 // MemoryFile is where in the folder dir the channel of that name in one place
 // is remembered, for ChannelPlan.Memory.
 func MemoryFile(dir string, place oras.Ref, channel string) string {
-	d := canon.Sum([]byte(place.Place().String() + "\n" + channel))
+	d := canon.Sum([]byte(place.Place().Canonical().String() + "\n" + channel))
 	return filepath.Join(dir, fmt.Sprintf("channel-%s-%x.sigstore.json", channel, d[:8]))
 }
 

@@ -60,13 +60,26 @@ func TestPublisherIsNotLedBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// By a stranger, who claims the highest epoch that there is.
+	statement, err := verify.NewChannel(verify.Channel{
+		Product: verify.DefaultProduct, Channel: "stable", Epoch: 1<<53 - 1, Sequence: 1, Release: 1, Manifest: a[1].Digest, Lowest: 1,
+		Issued: verify.FormatTime(time.Now()), Expires: verify.FormatTime(time.Now().Add(time.Hour)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	strange, err := ownSigner(t).Sign(ctx, statement)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, show := range map[string]struct {
 		put  func()
 		want string
 	}{
-		"older":   {func() { put(t, store, old) }, "sequence 1, and 2 was published"},
-		"another": {func() { put(t, store, other) }, "something else under sequence 2"},
-		"none":    {untag, "what stands in its place"},
+		"a stranger's": {func() { put(t, store, strange) }, "does not verify"},
+		"older":        {func() { put(t, store, old) }, "sequence 1, and 2 was published"},
+		"another":      {func() { put(t, store, other) }, "something else under sequence 2"},
+		"none":         {untag, "what stands in its place"},
 		"no channel": {func() {
 			put(t, store, []byte(`{"mediaType":"`+oras.TypeBundle+`"}`))
 		}, "what stands in its place is none"},

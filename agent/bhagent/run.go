@@ -187,7 +187,8 @@ at /v1/score, what is loaded and why at /api/models, metrics at /metrics.
 /openapi.yaml describes every path.
 
 When no registry answers it goes on with what it has. A release that the
-policy no longer allows is unloaded at once.
+policy no longer allows is unloaded at once; so is everything when the policy
+cannot be read for 15 seconds, or the files of this machine for 10 minutes.
 
 What 'bhagent rollback' and 'bhagent pin' decide holds here a second later.
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/battle-hardened-ai/bhtrain/agent"
@@ -122,7 +123,11 @@ func (s *Server) reload(ctx context.Context, report *Report) {
 			}
 			s.note(h)
 		}
-		s.opt.Log.Info("state", "state", st.State, "was", old.State, "reason", st.Reason)
+		level := slog.LevelInfo
+		if !st.Loaded || st.State != agent.StateCurrent && st.State != agent.StatePinned {
+			level = slog.LevelWarn
+		}
+		s.opt.Log.Log(ctx, level, "state", "state", st.State, "was", old.State, "reason", st.Reason)
 	}
 }
 

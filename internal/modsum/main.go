@@ -3,13 +3,13 @@
 // it. Official builds carry the three, and provenance names them, so that anyone
 // can tell which source trained a release:
 //
-//	flags=$(go run ./internal/modsum -ldflags) && go build -trimpath -ldflags "$flags" ./pipeline/bhtrain
+//	flags=$(go run ./internal/modsum -ldflags) && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" ./pipeline/bhtrain
 //
 // In a Git repository the committed tree at HEAD counts, packed as the module
 // proxy packs it; changes that are not committed, and other files that a build
-// would use, make it fail. Elsewhere, such
-// as in a module unpacked from the proxy, the files count as they are, and
-// -version says which version they are of: the sum depends on it.
+// would use, make it fail. Elsewhere, such as in a module
+// unpacked from the proxy, the files count as they are, and -version says which
+// version they are of: the sum depends on it.
 package main
 
 import (

@@ -259,7 +259,7 @@ bhtrain revoke registry.example.org/models/web:release-7 --reason "misses XSS" -
 				return err
 			}
 			if r.Manifest == d.Digest {
-				c.Log.Warn("the revoked release stays the current one, so agents hold none until a newer one is published")
+				c.Log.Warn("the revoked release stays the current one, so agents go back to the one before, if they have one that may be used, or hold none, until a newer one is published")
 			}
 			return writeChannel(c, r)
 		}
